@@ -1,0 +1,97 @@
+"""Tidy tables as CSV, JSON documents, and arrays as npz without pickle; equal contents give equal bytes."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reopt.artifacts.atomic import write_atomically
+from reopt.errors import ReoptError
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> None:
+    """A tidy table as CSV; floats in their shortest form that reads back exactly."""
+    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+
+
+def read_table(path: Path | str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """A CSV table that has at least `columns`. **Raises** `ReoptError`."""
+    _must_exist(path)
+    try:
+        table = pd.read_csv(path, float_precision="round_trip")
+    except (OSError, ValueError) as error:  # parser errors are ValueErrors
+        raise ReoptError(f"{path} is not a readable CSV table: {_first_line(error)}") from error
+    if missing := [name for name in columns if name not in table.columns]:
+        raise ReoptError(f"table {path} has no column {missing[0]!r}")
+    return table
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Text, UTF-8."""
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode()) and None)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """A JSON document, keys sorted; numbers that are not finite become null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): clean(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(item) for item in value]
+        if isinstance(value, np.generic):
+            value = value.item()
+        return None if isinstance(value, float) and not np.isfinite(value) else value
+
+    write_text(path, json.dumps(clean(content), indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """A JSON document. **Raises** `ReoptError`."""
+    _must_exist(path)
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ReoptError(f"{path} is not a readable JSON file: {_first_line(error)}") from error
+
+
+def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
+    """Named arrays as compressed npz; numpy writes no time stamps into it."""
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
+
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise TypeError(f"array {name!r} holds Python objects")
+    write_atomically(path, write)
+
+
+def read_arrays(path: Path | str, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, which holds at least `names`. **Raises** `ReoptError`."""
+    _must_exist(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("a single array, not an npz archive")
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise ReoptError(f"{path} is not a readable npz file: {_first_line(error)}") from error
+    if missing := [name for name in names if name not in arrays]:
+        raise ReoptError(f"{path} has no array {missing[0]!r}")
+    return arrays
+
+
+def _must_exist(path: Path | str) -> None:
+    if Path(path).is_dir():
+        raise ReoptError(f"{path} is a folder, not a file")
+    if not Path(path).exists():
+        raise ReoptError(f"there is no file {path}")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,215 @@
+"""The command `reopt`: one subcommand per rule of the pipeline, the same door for people and for Snakemake."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reopt.errors import ReoptError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Reverse-engineer optimizers: meta-train them, judge them, find their mechanisms.",
+    epilog="The whole pipeline: `snakemake`. Each rule of it is one of these commands.",
+)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="Config file.", show_default=True)]
+TaskName = Annotated[str, typer.Option("--task", help="Task, by its name in the config.")]
+OutFile = Annotated[Path, typer.Option("--out", help="File to write.")]
+OutDir = Annotated[Path, typer.Option("--out", help="Folder to write to.")]
+LogFile = Annotated[Path | None, typer.Option("--log", help="Also append progress lines to this file.")]
+Subject = Annotated[
+    str,
+    typer.Argument(
+        help="A checkpoint or tuned baseline's file, 'best', a baseline's name, 'polyak', a run of the pipeline "
+        "(gru32-s0), file.py:name or package.module:name."
+    ),
+]
+DEFAULT = Path("config/laptop.yaml")
+
+
+@app.command()
+def metatrain(
+    optimizer: Annotated[str, typer.Argument(help="Optimizer, by its name in the task's block of the config.")],
+    task: TaskName,
+    out: OutDir,
+    config: ConfigFile = DEFAULT,
+    seed: Annotated[int, typer.Option(min=0, help="Meta-training seed.")] = 0,
+    state: Annotated[Path | None, typer.Option(help="State of an unfinished run; default below .reopt/.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="1: one core; more: all cores of this machine.")] = 1,
+    log: LogFile = None,
+) -> None:
+    """Meta-train a learned optimizer; a run that was killed goes on where it stopped.
+
+    Writes best.safetensors, last.safetensors, training.csv and provenance.json to the folder.
+    """
+    import hashlib
+    import json
+
+    import pandas as pd
+
+    from reopt.artifacts.tables import write_table
+    from reopt.commands import Slice, writable
+    from reopt.progress import Reporter
+    from reopt.training import metatrain as stage
+
+    if threads == 1:  # jax reads this when it first computes
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    read = Slice(config, "metatrain", task=task, optimizer=optimizer)
+    settings = read.learned(optimizer)
+    writable(out / "best.safetensors")
+    identity = {"settings": read.plain(), "code": read.code(), "seed": seed}
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    state = state or Path(".reopt/metatrain") / f"{task}-{optimizer}-s{seed}-{name}.safetensors"
+    writable(state)
+    with Reporter(f"metatrain {task} {optimizer} seed {seed}", log) as report:
+        final, description = stage.metatrain(
+            read.task,
+            settings,
+            task_name=task,
+            num_steps=read.num_steps,
+            seed=seed,
+            state_file=state,
+            report=report,
+        )
+    stage.write_best(out / "best.safetensors", final, description)
+    stage.write_last(out / "last.safetensors", final, description)
+    write_table(out / "training.csv", pd.DataFrame(stage.log_columns(final)))
+    read.record(out / "provenance.json", seed=seed)
+    state.unlink(missing_ok=True)
+
+
+@app.command()
+def tune(
+    baseline: Annotated[str, typer.Argument(help="sgd, momentum, rmsprop, adam or adam_decay.")],
+    task: TaskName,
+    out: OutDir,
+    config: ConfigFile = DEFAULT,
+    log: LogFile = None,
+) -> None:
+    """Tune a classical optimizer by random search.
+
+    Writes BASELINE.csv (every draw), BASELINE.json (the winner) and BASELINE.provenance.json to the folder.
+    """
+    from reopt.artifacts.tables import write_json, write_table
+    from reopt.commands import Slice, writable
+    from reopt.progress import Reporter
+    from reopt.training import tune as stage
+
+    read = Slice(config, "tune", task=task, baseline=baseline)
+    writable(out / f"{baseline}.csv")
+    with Reporter(f"tune {task} {baseline}", log) as report:
+        report.say(f"{read['baselines.draws']} draws on {read['baselines.problems']} problems")
+        table, winner = stage.tune(
+            baseline,
+            read.task,
+            read[f"baselines.ranges.{baseline}"],
+            draws=read["baselines.draws"],
+            problems=read["baselines.problems"],
+            seed=read["baselines.seed"],
+            num_steps=read.num_steps,
+        )
+        edge = f"; at the edge of its range: {', '.join(winner['at_edge'])}" if winner["at_edge"] else ""
+        report.say(f"best meta-objective {winner['meta_objective']:.4f}{edge}")
+    write_table(out / f"{baseline}.csv", table)
+    write_json(out / f"{baseline}.json", winner)
+    read.record(out / f"{baseline}.provenance.json")
+
+
+@app.command()
+def evaluate(
+    subjects: Annotated[list[str], typer.Argument(metavar="SUBJECT...", help="What to judge, one or more.")],
+    task: TaskName,
+    out: Annotated[Path, typer.Option("--out", help="Table to write, CSV: a row a problem.")],
+    config: ConfigFile = DEFAULT,
+    problems: Annotated[int | None, typer.Option(min=2, help="Number of problems; default: the config's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Their seed; default: the config's.")] = None,
+    curves: Annotated[Path | None, typer.Option(help="Also write the loss curves, CSV: a row a step.")] = None,
+    log: LogFile = None,
+) -> None:
+    """Judge optimizers on held-out problems, and print each one's mean meta-objective with its 95% interval.
+
+    Columns: optimizer, task, seed, problem, meta_objective, final_loss.
+    """
+    import pandas as pd
+
+    from reopt.artifacts.tables import write_table
+    from reopt.commands import Slice, writable
+    from reopt.progress import Reporter
+    from reopt.subjects import resolve
+    from reopt.training import evaluate as stage
+
+    read = Slice(config, "evaluate", task=task)
+    writable(out, *([curves] if curves else []))
+    settings = read["evaluation"]
+    problems = problems or settings.problems
+    seed = settings.seed if seed is None else seed
+    target = read.task
+    found = [resolve(words, task=target, task_name=task, results=read.results) for words in subjects]
+    results = []
+    with Reporter(f"evaluate {task}", log) as report:
+        for name, optimizer in found:
+            result = stage.evaluate(
+                optimizer, target, name=name, task_name=task, problems=problems, seed=seed, num_steps=read.num_steps
+            )
+            mean, low, high = stage.mean_interval(result.table["meta_objective"].to_numpy())
+            report.say(f"{name}: meta-objective {mean:.4f} [{low:.4f}, {high:.4f}], {problems} problems")
+            results.append(result)
+    write_table(out, pd.concat([result.table for result in results]))
+    if curves:
+        write_table(curves, pd.concat([result.curves for result in results]))
+
+
+@app.command()
+def conditions(task: TaskName, out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None) -> None:
+    """Condition numbers, extreme Hessian eigenvalues and initial losses of the evaluation problems."""
+    from reopt.artifacts.tables import write_table
+    from reopt.commands import Slice, writable
+    from reopt.training import conditions as stage
+
+    del log
+    read = Slice(config, "conditions", task=task)
+    writable(out)
+    settings = read["evaluation"]
+    write_table(out, stage.conditions(read.task, problems=settings.problems, seed=settings.seed))
+
+
+@app.command("check-config")
+def check_config(files: Annotated[list[Path], typer.Argument(help="Config files.")]) -> None:
+    """Check config files: keys, types, bounds, tasks. Prints one line for each."""
+    from reopt.config import load_config
+
+    for file in files:
+        load_config(file)
+        typer.echo(f"{file}: fine")
+
+
+def main() -> None:
+    """Entry point: an error that a user can mend is one line and exit code 2."""
+    logging.getLogger("jax").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from reopt import cli_analysis  # noqa: F401: adds its commands to `app`
+    from snakedvc import die_with_parent
+
+    if os.environ.get("REOPT_DIE_WITH_PARENT"):  # set by the Snakefile: a killed pipeline leaves no job behind
+        die_with_parent()
+    try:
+        app(prog_name="reopt")
+    except ReoptError as error:
+        print(f"reopt: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("reopt: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        print("reopt: error: out of memory; try fewer problems", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What the commands share: reading a stage's slice of the config, its task, and writing provenance."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from reopt.artifacts.provenance import write_provenance
+from reopt.config import LearnedConfig, load_config
+from reopt.errors import ReoptError
+from reopt.stages import Stage, stage
+from reopt.tasks.base import Task
+from reopt.tasks.registry import task_module
+from snakedvc import SnakedvcError, sources
+
+
+class Slice:
+    """The part of a config that one stage declares; any other key is refused."""
+
+    def __init__(self, path: Path, name: str, *, task: str = "", **names: Any) -> None:
+        config = load_config(path)
+        if task and task not in config.tasks:
+            raise ReoptError(f"{path} has no task {task!r}; it has: {', '.join(config.tasks)}")
+        self.path = path
+        self.name = config.name
+        self.stage: Stage = stage(name, task=task, **names)
+        self.task_name = task
+        self._values = {key: _lookup(config, key, path) for key in self.stage.keys}
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._values:
+            raise KeyError(f"stage reads config key {key!r}, which it does not declare in reopt.stages")
+        return self._values[key]
+
+    @property
+    def results(self) -> Path:
+        """The folder of this config's results."""
+        return Path("results") / self.name
+
+    @property
+    def task(self) -> Task:
+        """The task, as its block says."""
+        module = task_module(self.task_name)
+        return module.create(module.Settings.model_validate(self[f"tasks.{self.task_name}.problem"]))
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a run on the task."""
+        return self[f"tasks.{self.task_name}.num_steps"]
+
+    def learned(self, optimizer: str) -> LearnedConfig:
+        """An optimizer's entry, but for its list of seeds, which no single run depends on."""
+        entry = f"tasks.{self.task_name}.optimizers.{optimizer}"
+        names = (key.removeprefix(f"{entry}.") for key in self._values if key.startswith(f"{entry}."))
+        return LearnedConfig.model_construct(seeds=[], **{name: self[f"{entry}.{name}"] for name in names})
+
+    def plain(self) -> dict[str, Any]:
+        """The slice as JSON values."""
+        return {key: _plain(value) for key, value in self._values.items()}
+
+    def code(self) -> dict[str, str]:
+        """The source this stage uses: file to sha256; empty outside the repository."""
+        try:
+            return sources(*self.stage.modules)
+        except SnakedvcError:
+            return {}
+
+    def record(self, path: Path, inputs: Iterable[Path] = (), **settings: Any) -> None:
+        """Write the provenance of this stage's artifacts to `path`."""
+        write_provenance(
+            path,
+            stage=self.stage.modules[0],
+            code=self.code(),
+            settings=self.plain() | settings,
+            inputs=sorted(Path(item) for item in inputs),
+        )
+
+
+def _lookup(config: Any, key: str, path: Path) -> Any:
+    value = config
+    for part in key.split("."):
+        try:
+            value = value[part] if isinstance(value, dict) else getattr(value, part)
+        except (KeyError, AttributeError) as error:
+            raise ReoptError(f"{path} has no {key}") from error
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def writable(*paths: Path) -> None:
+    """Fail before the work, not after it, where an output cannot be written. **Raises** `ReoptError`."""
+    for path in paths:
+        folder = path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ReoptError(f"cannot write {path}: {error.strerror}") from error
+        if path.is_dir():
+            raise ReoptError(f"cannot write {path}: it is a folder")
+        if not os.access(folder, os.W_OK):
+            raise ReoptError(f"cannot write {path}: its folder is not writable")

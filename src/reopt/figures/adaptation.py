@@ -1,0 +1,199 @@
+"""Learning-rate adaptation: fixed points under constant gradients (Fig. 5 of arXiv 2011.02159)."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from reopt.figures.axes import (
+    LogTicks,
+    arrange,
+    color_bar,
+    keep_outer_labels,
+    legend_below,
+    log_axis,
+    pc_label,
+    sequential,
+)
+from reopt.figures.palette import NEGATIVE, NEUTRAL, POSITIVE, label, look, task_title
+from reopt.figures.style import styled
+
+ARMS = {
+    "negative": (NEGATIVE, "v", "g < 0"),
+    "zero": (NEUTRAL, "o", "g = 0"),
+    "positive": (POSITIVE, "^", "g > 0"),
+}
+"""Colour, marker and words of the arms."""
+
+RATE = "effective_learning_rate_at_zero"
+
+
+class Adaptation(NamedTuple):
+    """Fixed points of one optimizer under constant gradients, beside RMSProp's and other seeds'."""
+
+    subject: str
+    adaptation: pd.DataFrame
+    functions: pd.DataFrame
+    summary: Mapping[str, Any]
+    pca: Mapping[str, np.ndarray]
+    rmsprop: pd.DataFrame | None = None
+    rmsprop_summary: Mapping[str, Any] | None = None
+    others: Mapping[str, pd.DataFrame] = {}
+
+
+def draw_arms(ax: Axes, data: Adaptation) -> None:
+    """The fixed points on the first two principal axes; those that did not converge are open."""
+    table = data.adaptation.sort_values("gradient")
+    ax.plot(table["pc1"], table["pc2"], color="#BBBBBB", linewidth=0.7, zorder=1)
+    for arm, (color, marker, words) in ARMS.items():
+        part = table[table["arm"] == arm]
+        for converged, face in ((True, color), (False, "none")):
+            chosen = part[part["converged"].astype(bool) == converged]
+            if len(chosen):
+                ax.plot(
+                    chosen["pc1"],
+                    chosen["pc2"],
+                    marker,
+                    linestyle="none",
+                    markersize=3.5,
+                    markerfacecolor=face,
+                    markeredgecolor=color,
+                    markeredgewidth=0.6,
+                    zorder=3 if arm == "zero" else 2,
+                    label=words if converged else "_",
+                    gid=f"arm {arm} {converged}",
+                )
+    ax.set(xlabel=pc_label(data.pca["explained"], 1), ylabel=pc_label(data.pca["explained"], 2))
+    ax.margins(0.08)
+    ax.locator_params(nbins=4)
+
+
+def draw_functions(ax: Axes, data: Adaptation) -> None:
+    """Update functions in the states that constant positive gradients lead to."""
+    table = data.functions[data.functions["gradient_held"] >= 0]
+    held = np.unique(table["gradient_held"])
+    sizes = held[held > 0]
+    low, high = (sizes.min(), sizes.max()) if len(sizes) else (1.0, 10.0)
+    colors = ScalarMappable(LogNorm(low, high if high > low else 10 * low), sequential())
+    for value in held:
+        function = table[table["gradient_held"] == value].sort_values("gradient")
+        color = "#9A9A9A" if value == 0 else colors.to_rgba(value)
+        ax.plot(
+            function["gradient"],
+            function["update"],
+            color=color,
+            linewidth=1.1,
+            gid=f"held {value:.6g}",
+            linestyle=(0, (2, 1)) if value == 0 else "-",
+        )
+    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    ax.set(xlabel="gradient", ylabel="update")
+    ax.locator_params(nbins=5)
+    color_bar(ax, colors, "gradient held", format=LogTicks())
+
+
+def draw_rates(ax: Axes, data: Adaptation) -> None:
+    """Effective learning rate against |constant gradient| on both arms, RMSProp's, and other seeds'."""
+    for other, table in data.others.items():
+        table = table[table[RATE] > 0].assign(size=lambda rows: rows["gradient"].abs()).sort_values("size")
+        for _, part in table[table["arm"] != "zero"].groupby("arm"):
+            ax.plot(part["size"], part[RATE], color="#808080", linewidth=0.5, alpha=0.6, gid=f"rate {other}")
+    for arm in ("negative", "positive"):
+        color, marker, words = ARMS[arm]
+        part = data.adaptation[(data.adaptation["arm"] == arm) & (data.adaptation[RATE] > 0)]
+        part = part.assign(size=part["gradient"].abs()).sort_values("size")
+        # Where the arms agree, the wide pale line of the one shows beneath the other.
+        wide = arm == "negative"
+        ax.plot(
+            part["size"],
+            part[RATE],
+            color=color,
+            linewidth=3.2 if wide else 1.0,
+            alpha=0.45 if wide else 1.0,
+            gid=f"rate {arm}",
+        )
+        ax.plot(
+            part["size"],
+            part[RATE],
+            marker,
+            color=color,
+            markersize=4 if wide else 2.5,
+            markeredgewidth=0,
+            alpha=0.45 if wide else 1.0,
+            label=words,
+            gid=f"points {arm}",
+        )
+    if data.rmsprop is not None:
+        part = data.rmsprop[(data.rmsprop["arm"] == "positive") & (data.rmsprop[RATE] > 0)].sort_values("gradient")
+        drawn = look("rmsprop")
+        ax.plot(
+            part["gradient"],
+            part[RATE],
+            color=drawn.color,
+            linestyle=drawn.dashes,
+            label=drawn.label,
+            gid="rate rmsprop",
+            zorder=1,
+        )
+    knee = data.summary.get("knee")
+    if knee is not None and np.isfinite(knee):
+        ax.axvline(knee, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="knee")
+    log_axis(ax, "x", labels=3)
+    log_axis(ax, "y", labels=4)
+    ax.set(xlabel="|gradient held|", ylabel="effective learning rate")
+
+
+@styled
+def figure(tasks: Mapping[str, Adaptation]) -> Figure:
+    """S-curve of fixed points, update functions along an arm, effective learning rate along both."""
+    names = list(tasks)
+    drawing, axes = arrange(
+        names,
+        ["arms", "functions", "rates"],
+        alone=[["arms", "functions", "rates"]],
+        height_alone=2.2,
+        height_each=1.6,
+        alone_options={"width_ratios": [1, 1.2, 1]},
+    )
+    for name, data in tasks.items():
+        draw_arms(axes[name, "arms"], data)
+        draw_functions(axes[name, "functions"], data)
+        draw_rates(axes[name, "rates"], data)
+    keep_outer_labels(axes, names)
+    legend_below(drawing, (axes[name, panel] for name in names for panel in ("arms", "rates")), ncols=4)
+    return drawing
+
+
+def caption(tasks: Mapping[str, Adaptation]) -> str:
+    """What the figure shows, with the fitted exponents in numbers."""
+    parts = []
+    for name, data in tasks.items():
+        summary = data.summary
+        converged = int(data.adaptation["converged"].astype(bool).sum())
+        text = (
+            f"{task_title(name)}: {label(data.subject, seed=True)}; {converged} of {len(data.adaptation)} fixed points"
+            f" converged; log-log slope {_slope(summary)}"
+        )
+        if data.rmsprop_summary is not None:
+            text += f" (RMSProp: {_slope(data.rmsprop_summary)})"
+        parts.append(text + (f"; {len(data.others)} other seeds grey." if data.others else "."))
+    return (
+        "Learning-rate adaptation. (a) Fixed points under constant gradients g on the first two principal axes of the"
+        " visited states (open: not converged). (b) Update against gradient in the states that positive constant"
+        " gradients lead to (grey dashes: g = 0). (c) Effective learning rate, minus the slope of those functions at"
+        " zero gradient (parameter change per unit of gradient), against the size of g; dotted: the knee. The slope is"
+        " fitted to both arms beyond the knee. " + " ".join(parts)
+    )
+
+
+def _slope(summary: Mapping[str, Any]) -> str:
+    values = [summary.get(key) for key in ("exponent", "low", "high")]
+    if any(value is None or not np.isfinite(value) for value in values):
+        return "not determined"
+    return f"{values[0]:.2f} (95% interval {values[1]:.2f} to {values[2]:.2f})".replace("-", "−")

@@ -1,0 +1,41 @@
+"""Figures as files: the same figure gives the same bytes, in any process, folder, time zone or locale.
+
+Dates, program names and random identifiers are left out; the layout is settled once, before the first file, so that
+the order of formats does not matter.
+"""
+
+import io
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from reopt.artifacts.atomic import write_atomically
+from reopt.errors import ReoptError
+from reopt.figures.style import style
+
+_METADATA: dict[str, dict[str, str | None]] = {
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "ModDate": None, "Creator": None, "Producer": None},
+}
+
+
+def render(figure: Figure, kind: str, *, dpi: int | None = None) -> bytes:
+    """The figure as a file's content; `kind` is "svg", "png" or "pdf". **Raises** `ReoptError` for another kind."""
+    if kind not in _METADATA:
+        raise ReoptError(f"figures cannot be written as {kind!r}: use .svg, .png or .pdf")
+    buffer = io.BytesIO()
+    with style():
+        if figure.get_layout_engine() is not None:
+            # Constrained layout starts from where it ended before: a second pass moves axes by a hair.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=dpi or figure.dpi)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, *paths: Path | str) -> None:
+    """Write the figure to each path, as its suffix says. **Raises** `ReoptError`."""
+    for path in map(Path, paths):
+        content = render(figure, path.suffix.removeprefix("."))
+        write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))

@@ -1,0 +1,140 @@
+"""Tuning of the baselines: meta-objective against each hyperparameter."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reopt.figures.axes import log_axis
+from reopt.figures.palette import label, look, order, task_title
+from reopt.figures.style import TEXT_WIDTH, styled
+
+CEILING = 2.0
+"""Meta-objectives above this are drawn at it, as diverged ones are: they are worse than not moving."""
+
+
+class Tuning(NamedTuple):
+    """The draws of one baseline, and its winner with the ranges that were searched."""
+
+    draws: pd.DataFrame
+    winner: Mapping[str, Any]
+
+
+def _place(values: Any, scale: str) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    return 1 - values if scale == "one_minus_log" else values
+
+
+def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning) -> None:
+    """Meta-objective of all draws against one hyperparameter; range edges dotted, winner as a star."""
+    low, high, scale = data.winner["ranges"][name]
+    color = look(baseline).color
+    objective = data.draws["meta_objective"].to_numpy(dtype=float)
+    fine = np.isfinite(objective) & (objective <= CEILING)
+    x = _place(data.draws[name], scale)
+    ax.plot(
+        x[fine],
+        objective[fine],
+        ".",
+        color=color,
+        markersize=2.2,
+        markeredgewidth=0,
+        alpha=0.55,
+        gid="draws",
+        rasterized=True,
+    )
+    ax.plot(
+        x[~fine],
+        np.full((~fine).sum(), CEILING),
+        "|",
+        color="#9A9A9A",
+        markersize=3,
+        markeredgewidth=0.4,
+        gid="diverged",
+        rasterized=True,
+    )
+    log_axis(ax, "y", *([] if scale == "linear" else ["x"]), labels=3)
+    for edge in _place([low, high], scale):
+        ax.axvline(edge, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="edge")
+    at_edge = name in data.winner["at_edge"]
+    ax.plot(
+        _place(data.winner["hyperparameters"][name], scale),
+        data.winner["meta_objective"],
+        "*",
+        markersize=8,
+        color="#D55E00" if at_edge else "black",
+        markeredgecolor="white",
+        markeredgewidth=0.5,
+        zorder=4,
+        gid="winner",
+    )
+    words = name.replace("_", " ").replace("beta1", "β₁").replace("beta2", "β₂").replace("eps", "ε")
+    ax.set_xlabel(f"1 − {words}" if scale == "one_minus_log" else words)
+
+
+def _parameters(data: Tuning) -> list[str]:
+    """Hyperparameters in the order of columns: the learning rate first."""
+    return sorted(data.winner["ranges"], key=lambda name: (name != "learning_rate", name))
+
+
+@styled
+def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
+    """A row a baseline (and task), a column a hyperparameter."""
+    rows = [(task, name) for task, baselines in tasks.items() for name in order(list(baselines))]
+    most = max(len(tasks[task][name].winner["ranges"]) for task, name in rows)
+    drawing = Figure(figsize=(TEXT_WIDTH, 1.15 * len(rows) + 0.25), layout="constrained")
+    grid = drawing.subplots(len(rows), most, squeeze=False, sharey="row")
+    floors: dict[str, float] = {}
+    for task, name in rows:
+        objective = tasks[task][name].draws["meta_objective"]
+        floors[task] = min(floors.get(task, np.inf), float(objective.min()))
+    for line, (task, name) in zip(grid, rows, strict=True):
+        data = tasks[task][name]
+        for ax, parameter in zip(line, _parameters(data), strict=False):
+            draw_landscape(ax, parameter, name, data)
+            ax.set_ylim(0.7 * floors[task], 1.15 * CEILING)
+        for ax in line[len(data.winner["ranges"]) :]:
+            ax.remove()
+        title = label(name) if len(tasks) == 1 else f"{task_title(task)}\n{label(name)}"
+        line[0].set_ylabel(title, fontweight="bold", color=look(name).color)
+    drawing.supylabel("meta-objective", fontsize=8)
+    star = {"linestyle": "none", "marker": "*", "markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    handles = [
+        Line2D([], [], color="black", label="winner", **star),
+        Line2D([], [], color="#D55E00", label="winner, at an edge", **star),
+        Line2D([], [], color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), label="range"),
+        Line2D(
+            [], [], color="#9A9A9A", linestyle="none", marker="|", markersize=4, label=f"diverged or above {CEILING:g}"
+        ),
+    ]
+    drawing.legend(handles=handles, loc="outside lower center", ncols=4)
+    return drawing
+
+
+def caption(tasks: Mapping[str, Mapping[str, Tuning]]) -> str:
+    """What the figure shows, with the winners in numbers."""
+    parts = []
+    for task, baselines in tasks.items():
+        said = []
+        for name in order(list(baselines)):
+            draws, winner = baselines[name]
+            objective = draws["meta_objective"].to_numpy(dtype=float)
+            settings = ", ".join(f"{key} {winner['hyperparameters'][key]:.4g}" for key in _parameters(baselines[name]))
+            text = (
+                f"{label(name)} {winner['meta_objective']:.3g} at {settings} (best of {len(draws)} draws,"
+                f" {int((~np.isfinite(objective)).sum())} diverged"
+            )
+            if winner["at_edge"]:
+                text += f"; at the edge of its range: {', '.join(winner['at_edge'])}"
+            said.append(text + ")")
+        parts.append(f"{task_title(task)}: " + "; ".join(said) + ".")
+    return (
+        "Tuning of the baselines by random search: meta-objective (no unit) on the tuning problems against each"
+        " hyperparameter; each point is a draw, the star the winner (vermilion where the hyperparameter sits at the"
+        f" edge of its range), dotted lines the range; ticks at the top are draws that diverged or ended above"
+        f" {CEILING:g}. " + " ".join(parts)
+    )

@@ -1,0 +1,288 @@
+"""Learning-rate adaptation: where constant gradients drive the state, and what that does to the learning rate
+(arXiv 2011.02159, section 5.4).
+
+For every constant gradient g* in a sweep a fixed point h* = F(h*, g*) is sought; the points form two arms, one a sign.
+Each arm is followed from the fixed point at g = 0 outward (the state follows slowly rising gradients), and each point
+is sought once more from the initial state: where the two differ, there is hysteresis. In the state h*, with the update
+function u(g) = r(F(h*, g), g), three rates are read:
+
+    effective_learning_rate            -u'(g*)      the answer to a change of the gradient that is there
+    effective_learning_rate_at_zero    -u'(0)       the answer to a small gradient, had the large one just ended
+    mean_rate                          -u(g*) / g*  the average answer
+
+Known cases. Momentum: v = g / (1 - beta), both slopes lr, mean rate lr / (1 - beta), exponent 0. RMSProp: s = g^2,
+at zero lr / sqrt(decay g^2 + eps), at g* lr (decay g^2 + eps) / (g^2 + eps)^(3/2): exponent -1 for both beyond the
+knee, |g| = sqrt(eps / decay) for the slope at zero. A clock is held.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+
+from reopt.dynamics.free_system import CLOCK, FreeSystem, jacobians
+from reopt.dynamics.pca import PCA
+from reopt.dynamics.precision import double_precision, to_double
+from reopt.dynamics.root_finding import iterate, newton, residuals
+from reopt.mechanisms.clipping import evaluate_update_functions, gradient_grid, update_and_slope
+from reopt.mechanisms.schedule import coordinates
+from reopt.optimizers.base import Optimizer
+
+KNEE = 0.5**0.5  # the rate has fallen to this share of that at g = 0: where 1 / sqrt(1 + x^2) has its knee, x = 1
+ARMS = {-1.0: "negative", 0.0: "zero", 1.0: "positive"}
+
+
+class Adaptation(NamedTuple):
+    """The sweep, its summary, and update functions at some of its points."""
+
+    table: pd.DataFrame
+    summary: dict[str, Any]
+    functions: pd.DataFrame
+
+
+def adaptation(
+    optimizer: Optimizer,
+    *,
+    point: Float[np.ndarray, " hidden"],
+    limit: float,
+    num_gradients: int = 25,
+    decades: float = 4.0,
+    pca: PCA | None = None,
+    num_functions: int = 5,
+    grid_points: int = 101,
+    tolerance: float = 1e-10,
+    max_iterations: int = 2048,
+    clock: float = CLOCK,
+    chunk: int = 32,
+) -> Adaptation:
+    """Sweep constant gradients, `num_gradients` a sign, log-spaced over `decades` below `limit`, and 0.
+
+    **Arguments:** `point` is the fixed point at g = 0 from which the arms start; `tolerance` and `max_iterations` are
+    as in `find_fixed_points` (every state is polished by Newton's method as well); `num_functions` update functions a
+    sign are kept, on grids of `grid_points` gradients.
+
+    Columns of the table beside those above: `gradient`, `arm`; `residual`, `converged`; `spectral_radius` of dF/dh at
+    the point and `time_constant` = -1 / ln(spectral_radius) in steps (inf if unstable); `from_start`, the distance
+    to the point found from the initial state over the typical norm of the points, and `rate_from_start`, the rate at
+    zero there (both NaN if that search did not converge); `pc1`, `pc2`, `pc3`. Rates of points that did not converge
+    are NaN.
+    """
+    sizes = np.geomspace(limit * 10.0**-decades, limit, num_gradients)
+    settings = {"tolerance": tolerance, "max_iterations": max_iterations, "chunk": chunk}
+    with double_precision():
+        system = FreeSystem(to_double(optimizer), clock)
+        gradients = np.concatenate([-sizes[::-1], [0.0], sizes])
+        followed = _follow_arms(system, system.restrict(point), sizes, settings)
+        initial = system.restrict(np.asarray(system.optimizer.initial_state()))
+        fresh, fresh_residual = _settle(system, np.tile(initial, (len(gradients), 1)), gradients, **settings)
+        residual, radius = _examine(system, followed, gradients, chunk)
+        states = system.embed(followed)
+        rate, rate_at_zero, update = _rates(system.optimizer, states, gradients)
+        _, fresh_rate, _ = _rates(system.optimizer, system.embed(fresh), gradients)
+    norms = np.linalg.norm(followed, axis=1)
+    converged = residual <= tolerance * np.maximum(1, norms)
+    settled = fresh_residual <= tolerance * np.maximum(1, np.linalg.norm(fresh, axis=1))
+    typical = float(np.median(norms[converged])) if converged.any() and norms[converged].any() else 1.0
+    apart = np.linalg.norm(fresh - followed, axis=1) / (typical if typical > 0 else 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_rate = np.where(gradients == 0, np.nan, -update / gradients)
+        time_constant = np.where(radius < 1, -1 / np.log(radius), np.inf)
+    table = pd.DataFrame(
+        {
+            "gradient": gradients,
+            "arm": [ARMS[sign] for sign in np.sign(gradients)],
+            "effective_learning_rate": np.where(converged, rate, np.nan),
+            "effective_learning_rate_at_zero": np.where(converged, rate_at_zero, np.nan),
+            "mean_rate": np.where(converged, mean_rate, np.nan),
+            "residual": residual,
+            "spectral_radius": radius,
+            "converged": converged,
+            "time_constant": np.where(radius > 0, time_constant, 0.0),
+            "from_start": np.where(settled & converged, apart, np.nan),
+            "rate_from_start": np.where(settled, fresh_rate, np.nan),
+            **coordinates(states, pca),
+        }
+    )
+    chosen = np.unique(np.linspace(0, num_gradients - 1, min(num_functions, num_gradients)).round().astype(int))
+    picked = np.concatenate([num_gradients - 1 - chosen[::-1], [num_gradients], num_gradients + 1 + chosen])
+    picked = picked[converged[picked]]
+    functions = _functions(optimizer, states[picked], gradients[picked], limit, grid_points)
+    return Adaptation(table, summarize(table), functions)
+
+
+def _settle(
+    system: FreeSystem,
+    states: np.ndarray,
+    gradients: np.ndarray,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    chunk: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Iterate each row, then polish it by Newton: (states, residuals). A row that runs away stays where it was."""
+    if system.size == 0:
+        return states, np.zeros(len(states))
+    beyond = float(np.finfo(float).max ** 0.25)  # only a state that runs away without end gets there
+    found = iterate(system, states, gradients, tolerance=tolerance, max_iterations=max_iterations, limit=beyond)
+    here = np.flatnonzero(~found.diverged)
+    sharp = newton(
+        system, found.states[here], gradients[here], tolerance=tolerance, max_iterations=30, chunk=chunk, polish=True
+    )
+    states, residual = states.copy(), np.full(len(states), np.inf)
+    states[here], residual[here] = sharp.states, sharp.residual
+    return states, residual
+
+
+def _follow_arms(system: FreeSystem, point: np.ndarray, sizes: np.ndarray, settings: dict) -> np.ndarray:
+    """Fixed points for -sizes reversed, 0, sizes: each sought from the next one nearer to 0."""
+    start, _ = _settle(system, point[None], np.zeros(1), **settings)
+    now, signs = np.repeat(start, 2, axis=0), np.array([-1.0, 1.0])
+    arms: list[np.ndarray] = []
+    for size in sizes:
+        now, _ = _settle(system, now, signs * size, **settings)
+        arms.append(now)
+    both = np.stack(arms)
+    return np.concatenate([both[::-1, 0], start, both[:, 1]])
+
+
+def _examine(
+    system: FreeSystem, states: np.ndarray, gradients: np.ndarray, chunk: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Residual and spectral radius of each point."""
+    if system.size == 0:
+        return np.zeros(len(states)), np.zeros(len(states))
+    residual = residuals(system, states, gradients)
+    radius = []
+    for first in range(0, len(states), chunk):
+        part = (jnp.asarray(a[first : first + chunk]) for a in (states, gradients))
+        radius.append(np.abs(np.linalg.eigvals(np.asarray(jacobians(system, *part)))).max(axis=1))
+    return residual, np.concatenate(radius)
+
+
+def _rates(
+    optimizer: Optimizer, states: np.ndarray, gradients: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-u'(g*), -u'(0) and u(g*) in each state."""
+
+    pairs = np.stack([gradients, np.zeros(len(gradients))], axis=1)
+    values, slopes = (np.asarray(a) for a in update_and_slope(optimizer, jnp.asarray(states), jnp.asarray(pairs)))
+    return -slopes[:, 0], -slopes[:, 1], values[:, 0]
+
+
+def _functions(
+    optimizer: Optimizer, states: np.ndarray, gradients: np.ndarray, limit: float, grid_points: int
+) -> pd.DataFrame:
+    grid = gradient_grid(limit, linear_limit=0.1 * limit, num_points=grid_points)
+    values, slopes = evaluate_update_functions(optimizer, states, grid)
+    return pd.DataFrame(
+        {
+            "gradient_held": np.repeat(gradients, len(grid)),
+            "place": np.repeat([ARMS[sign] for sign in np.sign(gradients)], len(grid)),
+            "gradient": np.tile(grid, len(gradients)),
+            "update": values.ravel(),
+            "slope": slopes.ravel(),
+        }
+    )
+
+
+def summarize(table: pd.DataFrame, *, beyond_knee: float = 3.0, confidence: float = 0.95) -> dict[str, Any]:
+    """What the sweep says of the rate at zero against |g|; numbers that cannot be had are None.
+
+    - `knee`: the |g| at which the rate, a geometric mean over both arms, has fallen to 1/sqrt(2) of that at g = 0,
+      interpolated between logarithms; None if it never does.
+    - `exponent`, `low`, `high`: slope of log rate against log |g| over both arms beyond `beyond_knee` times the knee
+      (over all points if there is no knee, or fewer than four points beyond it), each arm with its own height, with
+      its t interval. The points have no noise: the interval tells how far the arms are from a power law.
+    - `exponent_negative`, `exponent_positive`: the same for each arm; `exponent_at_gradient`: for the slope at g*.
+    - `monotone_positive`, `monotone_negative`: Spearman's rho of the rate against |g|; 0 for a constant rate.
+    - `symmetry`: largest |rate(g) - rate(-g)| relative to the larger of the two.
+    - `hysteresis`: whether some point reached along an arm is not the one reached from the initial state.
+    - `slowest`, `fastest`: largest and smallest time constant (steps); `range`: rate at g = 0 over the lowest rate.
+    - `converged`: share of the points.
+    """
+    arms = {name: table[table["arm"] == name] for name in ("negative", "positive")}
+    arms = {name: arm.assign(size=arm["gradient"].abs()).sort_values("size") for name, arm in arms.items()}
+    column = "effective_learning_rate_at_zero"
+    resting = float(table.loc[table["arm"] == "zero", column].iloc[0])
+    knee = _knee(arms, resting, column)
+    above = arms
+    if knee is not None:
+        beyond = {name: arm[arm["size"] >= beyond_knee * knee] for name, arm in arms.items()}
+        if min(len(arm) for arm in beyond.values()) >= 4:
+            above = beyond
+    exponent, low, high = _power(list(above.values()), column, confidence)
+    negative, positive = (arms[name][column].to_numpy() for name in ("negative", "positive"))
+    larger = np.maximum(np.abs(negative), np.abs(positive))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = np.where(larger > 0, np.abs(negative - positive) / larger, 0.0)
+    good = table[table["converged"]]
+    lowest = float(good[column].min()) if len(good) else np.nan
+    apart = table["from_start"].to_numpy()
+    return {
+        "exponent": exponent,
+        "low": low,
+        "high": high,
+        "knee": knee,
+        "exponent_negative": _power([above["negative"]], column, confidence)[0],
+        "exponent_positive": _power([above["positive"]], column, confidence)[0],
+        "exponent_at_gradient": _power(list(above.values()), "effective_learning_rate", confidence)[0],
+        "monotone_positive": _monotone(arms["positive"], column),
+        "monotone_negative": _monotone(arms["negative"], column),
+        "symmetry": _number(np.nanmax(difference)) if np.isfinite(difference).any() else None,
+        "hysteresis": bool(np.any(apart[np.isfinite(apart)] > 1e-3)),
+        "slowest": _number(good["time_constant"].max()) if len(good) else None,
+        "fastest": _number(good["time_constant"].min()) if len(good) else None,
+        "range": _number(resting / lowest) if lowest > 0 else None,
+        "converged": float(table["converged"].mean()),
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _knee(arms: dict[str, pd.DataFrame], resting: float, column: str) -> float | None:
+    rates = [arm[column].to_numpy() for arm in arms.values()]
+    sizes = arms["positive"]["size"].to_numpy()
+    usable = np.all([np.isfinite(rate) & (rate > 0) for rate in rates], axis=0)
+    if not resting > 0 or not usable.any():
+        return None
+    drop = np.mean([np.log(rate[usable]) for rate in rates], axis=0) - np.log(resting * KNEE)
+    fallen = np.flatnonzero(drop < 0)
+    if not fallen.size or fallen[0] == 0:
+        return None
+    i, logs = fallen[0], np.log(sizes[usable])
+    share = drop[i - 1] / (drop[i - 1] - drop[i])
+    return float(np.exp(logs[i - 1] + share * (logs[i] - logs[i - 1])))
+
+
+def _power(arms: list[pd.DataFrame], column: str, confidence: float) -> tuple[float | None, float | None, float | None]:
+    """Common slope of log(column) against log|g|, each arm with its own intercept, and its t interval."""
+    x, y = [], []
+    for arm in arms:
+        part = arm[(arm[column] > 0) & np.isfinite(arm[column])]
+        if len(part) >= 2:
+            logs, values = np.log(part["size"].to_numpy()), np.log(part[column].to_numpy())
+            x.append(logs - logs.mean())
+            y.append(values - values.mean())
+    freedom = sum(len(part) for part in x) - len(x) - 1
+    if freedom < 1:
+        return None, None, None
+    across, along = np.concatenate(x), np.concatenate(y)
+    slope = float(across @ along / (across @ across))
+    error = np.sqrt(np.sum(np.square(along - slope * across)) / freedom / (across @ across))
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * error)
+    return slope, slope - half, slope + half
+
+
+def _monotone(arm: pd.DataFrame, column: str) -> float | None:
+    part = arm[np.isfinite(arm[column])]
+    if len(part) < 3:
+        return None
+    rates = part[column].to_numpy()
+    if np.ptp(rates) <= 1e-9 * np.abs(rates).max():
+        return 0.0
+    return float(stats.spearmanr(part["size"], rates).statistic)

@@ -1,0 +1,269 @@
+"""Gradient clipping: the update as a function of the gradient, u(g) = r(F(h, g), g) (arXiv 2011.02159, section 5.2).
+
+An optimizer clips where the slope of u falls as |g| grows. The threshold is the |g| at which the slope has fallen to
+half of its value at g = 0; it is found by bisection on the derivative, for either sign. How much this matters depends
+on the gradients met, so these are held against the threshold.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+
+from reopt.dynamics.linearization import Linearization
+from reopt.dynamics.pca import PCA
+from reopt.dynamics.precision import double_precision, to_double
+from reopt.dynamics.record import finite_states
+from reopt.mechanisms.momentum import leading_mode, modes
+from reopt.optimizers.base import Optimizer
+
+HALF, ALMOST_ALL, LITTLE = 0.5, 0.9, 0.1  # shares of the slope at 0
+
+
+class Place(NamedTuple):
+    """A state of which the update function is examined."""
+
+    place: str  # "initial", "fixed_point", "slow_mode", "pc1".. , "visited"
+    shift: float  # standard deviations of the visited states along the direction; for "visited" the step
+    state: Float[np.ndarray, " hidden"]
+
+
+def gradient_limit(gradients: Float[np.ndarray, "..."], *, quantile: float = 0.999, factor: float = 4.0) -> float:
+    """`factor` times a quantile of the |gradients| met (finite ones); 1 if there are none but zeros."""
+    sizes = np.abs(np.asarray(gradients, np.float64))
+    sizes = sizes[np.isfinite(sizes)]
+    value = factor * float(np.quantile(sizes, quantile)) if sizes.size else 0.0
+    return value if value > 0 else 1.0
+
+
+def gradient_grid(limit: float, *, linear_limit: float, num_points: int = 201) -> Float[np.ndarray, " gradient"]:
+    """Symmetric gradients with 0 in the middle: evenly spaced up to `linear_limit`, log-spaced from there to `limit`.
+
+    About half of the `num_points` (made odd) are in either part; all are evenly spaced if `linear_limit` >= `limit`.
+    """
+    half = max(num_points // 2, 2)
+    if linear_limit >= limit:
+        positive = np.linspace(0, limit, half + 1)[1:]
+    else:
+        inner = half // 2
+        positive = np.concatenate(
+            [
+                np.linspace(0, linear_limit, inner + 1)[1:],
+                np.geomspace(linear_limit, limit, half - inner + 1)[1:],
+            ]
+        )
+    return np.concatenate([-positive[::-1], [0.0], positive])
+
+
+def places(
+    optimizer: Optimizer,
+    *,
+    point: Float[np.ndarray, " hidden"],
+    states: Float[np.ndarray, "step problem param hidden"] | None = None,
+    pca: PCA | None = None,
+    linearization: Linearization | None = None,
+    shifts: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
+    num_components: int = 4,
+    visited_steps: tuple[int, ...] = (),
+) -> list[Place]:
+    """States worth a look: the initial one, the fixed point, and those shifted from it along some directions.
+
+    **Arguments:** `linearization` gives the direction "slow_mode", the real part of the right eigenvector of the mode
+    that carries most of the update; `pca` gives "pc1" to "pc{num_components}". A shift is in standard deviations of
+    the visited `states` along the direction. A component that was never negative among them (a second moment) is not
+    shifted below zero. "visited" is, at each of `visited_steps`, the state nearest to the median of its step.
+    """
+    point = np.asarray(point, np.float64)
+    with double_precision():
+        initial = np.asarray(to_double(optimizer).initial_state(), np.float64)
+    found = [Place("initial", 0.0, initial), Place("fixed_point", 0.0, point)]
+    rows = np.zeros((0, point.size)) if states is None else finite_states(states).astype(np.float64)
+    directions: list[tuple[str, np.ndarray]] = []
+    if linearization is not None and point.size:
+        found_modes = modes(linearization)
+        if found_modes.alpha.size:
+            vector = np.real(found_modes.right[:, leading_mode(found_modes)])
+            if length := np.linalg.norm(vector):
+                directions.append(("slow_mode", vector / length))
+    if pca is not None:
+        directions += [(f"pc{i + 1}", vector) for i, vector in enumerate(pca.components[:num_components])]
+    if len(rows):
+        never_negative = (rows >= 0).all(axis=0)
+        for name, direction in directions:
+            # Along a fixed direction: the sign of an eigenvector is arbitrary.
+            direction = direction * np.sign(direction[np.argmax(np.abs(direction))])
+            deviation = float(np.std(rows @ direction))
+            for shift in shifts:
+                state = point + shift * deviation * direction
+                state[never_negative] = np.maximum(state[never_negative], 0)
+                found.append(Place(name, float(shift), state))
+        for step in visited_steps:
+            if states is not None and step < len(states) and len(at := finite_states(states[step])):
+                here = at.astype(np.float64)
+                apart = np.linalg.norm(here - np.median(here, axis=0), axis=1)
+                found.append(Place("visited", float(step), here[np.argmin(apart)]))
+    return found
+
+
+@eqx.filter_jit
+def update_and_slope(
+    optimizer: Optimizer, states: Float[Array, "place hidden"], gradients: Float[Array, "place gradient"]
+) -> tuple[Float[Array, "place gradient"], Float[Array, "place gradient"]]:
+    """u(g) and du/dg in each state; inside `double_precision`."""
+
+    def update(gradient: Array, state: Array) -> Array:
+        return optimizer(state, gradient)[1]
+
+    return jax.vmap(jax.vmap(jax.value_and_grad(update), (0, None)))(gradients, states)
+
+
+def evaluate_update_functions(
+    optimizer: Optimizer, states: Float[np.ndarray, "place hidden"], grid: Float[np.ndarray, " gradient"]
+) -> tuple[Float[np.ndarray, "place gradient"], Float[np.ndarray, "place gradient"]]:
+    """u(g) and its derivative by autodiff, for each state, on a grid of gradients."""
+    with double_precision():
+        gradients = np.broadcast_to(np.asarray(grid, np.float64), (len(states), len(grid)))
+        rows = jnp.asarray(np.asarray(states, np.float64))
+        values, slopes = update_and_slope(to_double(optimizer), rows, jnp.asarray(gradients))
+        return np.asarray(values), np.asarray(slopes)
+
+
+def update_functions(optimizer: Optimizer, at: list[Place], grid: Float[np.ndarray, " gradient"]) -> pd.DataFrame:
+    """Columns: place, shift, gradient, update, slope."""
+    values, slopes = evaluate_update_functions(optimizer, np.stack([item.state for item in at]), grid)
+    count = len(grid)
+    return pd.DataFrame(
+        {
+            "place": np.repeat([item.place for item in at], count),
+            "shift": np.repeat([item.shift for item in at], count),
+            "gradient": np.tile(grid, len(at)),
+            "update": values.ravel(),
+            "slope": slopes.ravel(),
+        }
+    )
+
+
+def clipping(
+    optimizer: Optimizer,
+    at: list[Place],
+    gradients: Float[np.ndarray, "..."],
+    *,
+    limit: float,
+    num_brackets: int = 400,
+    bisections: int = 50,
+) -> pd.DataFrame:
+    """How each update function saturates within |g| <= `limit`, one row a place.
+
+    - `slope_at_zero`: du/dg at g = 0; `jump`: u(0+) - u(0-), for inputs that enter by their sign. Where the slope at
+      zero is 0 or not finite, or there is a jump, no slope is a share of it: thresholds and the like are NaN.
+    - `threshold_positive`, `threshold_negative`: |g| where du/dg first falls below half of `slope_at_zero`; NaN if it
+      does not within range. It is bracketed on a fine logarithmic grid, then bisected.
+    - `hardness`: |g| where the slope falls below 10% over that where it falls below 90%, geometric mean of both signs:
+      1 is a hard clip, tanh has 5.6; NaN if out of range.
+    - `asymmetry`: max |u(g) + u(-g) - 2 u(0)| / max |u(g) - u(-g)| over the grid; 0 is odd about u(0).
+    - `fraction_beyond`: share of the finite `gradients` beyond the threshold of their sign.
+    - `saturation`: slope at |g| = `limit` over that at 0, mean of both signs; 1 is a straight line.
+    """
+    states = np.stack([item.state for item in at])
+    met = np.asarray(gradients, np.float64).ravel()
+    met = met[np.isfinite(met)]
+    magnitudes = limit * np.logspace(-8, 0, num_brackets)
+    with double_precision():
+        system, rows = to_double(optimizer), jnp.asarray(states)
+
+        def look(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            values, slopes = update_and_slope(system, rows, jnp.asarray(sizes))
+            return np.asarray(values), np.asarray(slopes)
+
+        def everywhere(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return look(np.broadcast_to(sizes, (len(at), len(sizes))))
+
+        centre, slope = (part[:, 0] for part in everywhere(np.zeros(1)))
+        up, up_slope = everywhere(magnitudes)
+        down, down_slope = everywhere(-magnitudes)
+        tiny = limit * 1e-13
+        beside, _ = everywhere(np.array([tiny, -tiny]))
+        jump = beside[:, 0] - beside[:, 1]
+        span = np.max(np.abs(up - down), axis=1)
+        rounding = 1e-12 * np.abs(centre)
+        jump = np.where(np.abs(jump) > 1e-6 * span + rounding, jump, 0.0)
+        usable = np.isfinite(slope) & (slope != 0) & (jump == 0)
+
+        def crossing(share: float, sign: float) -> np.ndarray:
+            """|g| where slope / slope(0) first falls below `share`, per place."""
+            with np.errstate(divide="ignore", invalid="ignore"):
+                below = (up_slope if sign > 0 else down_slope) / slope[:, None] < share
+            first = np.argmax(below, axis=1)
+            hit = below.any(axis=1) & usable
+            low = np.where(first > 0, magnitudes[np.maximum(first - 1, 0)], 0.0)
+            high = magnitudes[first]
+            for _ in range(bisections):
+                middle = 0.5 * (low + high)
+                _, here = look(sign * middle[:, None])
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    fallen = here[:, 0] / slope < share
+                low, high = np.where(fallen, low, middle), np.where(fallen, middle, high)
+            return np.where(hit, high, np.nan)
+
+        threshold = {sign: crossing(HALF, sign) for sign in (1.0, -1.0)}
+        ratio = np.stack([crossing(LITTLE, sign) / crossing(ALMOST_ALL, sign) for sign in (1.0, -1.0)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        asymmetry = np.where(span > 0, np.max(np.abs(up + down - 2 * centre[:, None]), axis=1) / span, 0.0)
+        saturation = np.where(usable, 0.5 * (up_slope[:, -1] + down_slope[:, -1]) / slope, np.nan)
+        known = np.isfinite(ratio)
+        logs = np.where(known, np.log(np.where(known, ratio, 1)), 0).sum(axis=0)
+        hardness = np.where(known.any(axis=0), np.exp(logs / np.maximum(known.sum(axis=0), 1)), np.nan)
+    # A threshold out of range is beyond all gradients; NaN compares as that.
+    beyond = (met > threshold[1.0][:, None]) | (met < -threshold[-1.0][:, None])
+    fraction = beyond.mean(axis=1) if met.size else np.zeros(len(at))
+    return pd.DataFrame(
+        {
+            "place": [item.place for item in at],
+            "shift": [item.shift for item in at],
+            "slope_at_zero": slope,
+            "jump": jump,
+            "threshold_positive": threshold[1.0],
+            "threshold_negative": threshold[-1.0],
+            "asymmetry": asymmetry,
+            "hardness": hardness,
+            "fraction_beyond": np.where(usable, fraction, np.nan),
+            "saturation": saturation,
+        }
+    )
+
+
+def gradient_density(
+    gradients: Float[np.ndarray, "step problem param"], *, num_bins: int = 60, first: int = 10
+) -> pd.DataFrame:
+    """Histograms of the gradients met, over all steps and over the `first` ones (phase "all", "first{first}").
+
+    Scale "linear": of g, over +- its 99.9% quantile. Scale "log": of |g| > 0, in bins of equal width in log10 |g|, the
+    density being per decade. `left` and `right` are gradients in both. Each density integrates to the share of the
+    gradients in range.
+    """
+    everything = np.asarray(gradients, np.float64)
+    limit = gradient_limit(everything, factor=1.0)
+    sizes = np.abs(everything[np.isfinite(everything) & (everything != 0)])
+    low, high = np.quantile(sizes, [0.001, 1.0]) if sizes.size else (0.1, 1.0)
+    low = max(low, high * 1e-12)
+    if not low < high:
+        low = high / 10
+    tables = []
+    for phase, part in (("all", everything), (f"first{first}", everything[:first])):
+        finite = part[np.isfinite(part)]
+        linear = np.linspace(-limit, limit, num_bins + 1)
+        log = np.geomspace(low, high, num_bins + 1)
+        log[-1] = max(log[-1], high)
+        for scale, edges, values, width in (
+            ("linear", linear, finite, np.diff(linear)),
+            ("log", log, np.abs(finite[finite != 0]), np.diff(np.log10(log))),
+        ):
+            counts = np.histogram(values, edges)[0]
+            density = counts / (max(values.size, 1) * width)
+            columns = {"scale": scale, "left": edges[:-1], "right": edges[1:], "density": density, "phase": phase}
+            tables.append(pd.DataFrame(columns))
+    return pd.concat(tables, ignore_index=True)

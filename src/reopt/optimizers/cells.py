@@ -1,0 +1,227 @@
+"""Recurrent cells: GRU as in the paper, LSTM, and vanilla RNN.
+
+A cell maps (state, features) to the next state, row by row; only its leading `units` components are read out.
+Beside the forward map each cell carries its own reverse pass, split in two so that meta-training can do the
+sequential part step by step and the weight gradients of many steps as one large matmul:
+
+    state', saved      = cell.forward(state, features)
+    dstate, dfeatures, deltas = cell.backward(saved, state, dstate')       one step, no weight gradient
+    dcell              = cell.weight_gradient(state, features, saved, deltas)  any number of steps at once
+
+`deltas` is the cotangent of the pre-activations. Weights: input weights `(feature, gate*unit)`, recurrent weights
+`(unit, gate*unit)`, one bias a gate; both weights start variance-scaled (1, fan-in, normal), biases at zero.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Saved = Any  # what the forward pass of a cell keeps for the reverse pass
+
+
+def _dense(key: PRNGKeyArray, fan_in: int, units: int, gates: int) -> Float[Array, "fan_in gate_unit"]:
+    return jax.random.normal(key, (fan_in, gates * units), jnp.float32) / jnp.sqrt(jnp.float32(fan_in))
+
+
+def _outer(rows: Float[Array, "*row left"], columns: Float[Array, "*row right"]) -> Float[Array, "left right"]:
+    """Sum over rows of the outer products: one matmul."""
+    return rows.reshape(-1, rows.shape[-1]).T @ columns.reshape(-1, columns.shape[-1])
+
+
+def _total(rows: Float[Array, "*row unit"]) -> Float[Array, " unit"]:
+    return jnp.sum(rows.reshape(-1, rows.shape[-1]), axis=0)
+
+
+class Cell(eqx.Module):
+    """A recurrent cell; `units` hidden units are read out, the state may hold more."""
+
+    @property
+    @abstractmethod
+    def units(self) -> int:
+        """Number of units that the readout sees: the leading components of the state."""
+
+    @property
+    @abstractmethod
+    def state_names(self) -> tuple[str, ...]:
+        """A name for each component of the state."""
+
+    @abstractmethod
+    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+        """The next state, and what `backward` needs of this step."""
+
+    @abstractmethod
+    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+        """Cotangents of state and features, and of the pre-activations, from that of the next state."""
+
+    @abstractmethod
+    def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "Cell":
+        """Gradient with respect to the weights, summed over all leading axes."""
+
+
+class GRU(Cell):
+    """z, r = sigmoid(A x + W h + b);  c = tanh(A_c x + W_c (r h) + b_c);  h' = z h + (1 - z) c.
+
+    As in the paper's code: the reset gate acts on h before the recurrent matmul, unlike cuDNN's GRU.
+    """
+
+    input_gates: Float[Array, "feature 2*unit"]
+    recurrent_gates: Float[Array, "unit 2*unit"]
+    bias_gates: Float[Array, " 2*unit"]
+    input_candidate: Float[Array, "feature unit"]
+    recurrent_candidate: Float[Array, "unit unit"]
+    bias_candidate: Float[Array, " unit"]
+
+    @classmethod
+    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "GRU":
+        keys = jax.random.split(key, 4)
+        return cls(
+            input_gates=_dense(keys[0], num_features, units, 2),
+            recurrent_gates=_dense(keys[1], units, units, 2),
+            bias_gates=jnp.zeros(2 * units, jnp.float32),
+            input_candidate=_dense(keys[2], num_features, units, 1),
+            recurrent_candidate=_dense(keys[3], units, units, 1),
+            bias_candidate=jnp.zeros(units, jnp.float32),
+        )
+
+    @property
+    def units(self) -> int:
+        return self.recurrent_candidate.shape[0]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(f"h{i}" for i in range(self.units))
+
+    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+        gates = jax.nn.sigmoid(state @ self.recurrent_gates + features @ self.input_gates + self.bias_gates)
+        update, reset = jnp.split(gates, 2, axis=-1)
+        candidate = jnp.tanh(
+            (reset * state) @ self.recurrent_candidate + features @ self.input_candidate + self.bias_candidate
+        )
+        return candidate + update * (state - candidate), (gates, candidate)
+
+    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+        gates, candidate = saved
+        update, reset = jnp.split(gates, 2, axis=-1)
+        d_candidate = cotangent * (1 - update) * (1 - jnp.square(candidate))
+        d_reset_state = d_candidate @ self.recurrent_candidate.T
+        d_gates = jnp.concatenate([cotangent * (state - candidate), d_reset_state * state], axis=-1)
+        d_gates = d_gates * gates * (1 - gates)
+        d_state = cotangent * update + d_reset_state * reset + d_gates @ self.recurrent_gates.T
+        d_features = d_candidate @ self.input_candidate.T + d_gates @ self.input_gates.T
+        return d_state, d_features, (d_gates, d_candidate)
+
+    def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "GRU":
+        (gates, _), (d_gates, d_candidate) = saved, deltas
+        reset = gates[..., self.units :]
+        return GRU(
+            input_gates=_outer(features, d_gates),
+            recurrent_gates=_outer(state, d_gates),
+            bias_gates=_total(d_gates),
+            input_candidate=_outer(features, d_candidate),
+            recurrent_candidate=_outer(reset * state, d_candidate),
+            bias_candidate=_total(d_candidate),
+        )
+
+
+class LSTM(Cell):
+    """i, f, o = sigmoid, g = tanh of A x + W h + b (f with 1 added);  c' = f c + i g;  h' = o tanh(c').
+
+    The state is h followed by c.
+    """
+
+    input: Float[Array, "feature 4*unit"]
+    recurrent: Float[Array, "unit 4*unit"]
+    bias: Float[Array, " 4*unit"]
+
+    @classmethod
+    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "LSTM":
+        keys = jax.random.split(key, 2)
+        return cls(
+            input=_dense(keys[0], num_features, units, 4),
+            recurrent=_dense(keys[1], units, units, 4),
+            bias=jnp.zeros(4 * units, jnp.float32),
+        )
+
+    @property
+    def units(self) -> int:
+        return self.recurrent.shape[0]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(f"{part}{i}" for part in "hc" for i in range(self.units))
+
+    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+        hidden, memory = jnp.split(state, 2, axis=-1)
+        pre = hidden @ self.recurrent + features @ self.input + self.bias
+        i, f, o, g = jnp.split(pre, 4, axis=-1)
+        i, f, o, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f + 1), jax.nn.sigmoid(o), jnp.tanh(g)
+        memory = f * memory + i * g
+        squashed = jnp.tanh(memory)
+        return jnp.concatenate([o * squashed, memory], axis=-1), (i, f, o, g, squashed)
+
+    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+        i, f, o, g, squashed = saved
+        d_hidden, d_memory = jnp.split(cotangent, 2, axis=-1)
+        d_memory = d_memory + d_hidden * o * (1 - jnp.square(squashed))
+        memory = state[..., self.units :]
+        deltas = jnp.concatenate(
+            [
+                d_memory * g * i * (1 - i),
+                d_memory * memory * f * (1 - f),
+                d_hidden * squashed * o * (1 - o),
+                d_memory * i * (1 - jnp.square(g)),
+            ],
+            axis=-1,
+        )
+        d_state = jnp.concatenate([deltas @ self.recurrent.T, d_memory * f], axis=-1)
+        return d_state, deltas @ self.input.T, deltas
+
+    def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "LSTM":
+        del saved
+        hidden = state[..., : self.units]
+        return LSTM(input=_outer(features, deltas), recurrent=_outer(hidden, deltas), bias=_total(deltas))
+
+
+class VanillaRNN(Cell):
+    """h' = tanh(A x + W h + b)."""
+
+    input: Float[Array, "feature unit"]
+    recurrent: Float[Array, "unit unit"]
+    bias: Float[Array, " unit"]
+
+    @classmethod
+    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "VanillaRNN":
+        keys = jax.random.split(key, 2)
+        return cls(
+            input=_dense(keys[0], num_features, units, 1),
+            recurrent=_dense(keys[1], units, units, 1),
+            bias=jnp.zeros(units, jnp.float32),
+        )
+
+    @property
+    def units(self) -> int:
+        return self.recurrent.shape[0]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return tuple(f"h{i}" for i in range(self.units))
+
+    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+        state = jnp.tanh(state @ self.recurrent + features @ self.input + self.bias)
+        return state, (state,)
+
+    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+        del state
+        deltas = cotangent * (1 - jnp.square(saved[0]))
+        return deltas @ self.recurrent.T, deltas @ self.input.T, deltas
+
+    def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "VanillaRNN":
+        del saved
+        return VanillaRNN(input=_outer(features, deltas), recurrent=_outer(state, deltas), bias=_total(deltas))
+
+
+CELLS: dict[str, type[GRU] | type[LSTM] | type[VanillaRNN]] = {"gru": GRU, "lstm": LSTM, "vanilla": VanillaRNN}

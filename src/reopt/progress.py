@@ -1,0 +1,84 @@
+"""Progress of long work: a bar for a person at a terminal, lines where several jobs share one or nobody looks."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class Reporter:
+    """Call it with (done, total, text). Used as a context manager.
+
+    With `REOPT_PROGRESS=lines` in the environment, or where standard error is no terminal, it writes a line every
+    ten seconds; every line also goes to `log`, if given.
+    """
+
+    def __init__(self, what: str, log: Path | None = None) -> None:
+        self._what = what
+        self._log = log
+        self._began = time.monotonic()
+        self._first: int | None = None
+        self._last_line = -float("inf")
+        self._bar: Progress | None = None
+        if sys.stderr.isatty() and os.environ.get("REOPT_PROGRESS") != "lines":
+            self._bar = Progress(
+                TextColumn(what),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(what, total=None, text="")
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done
+        if self._bar:
+            self._bar.update(self._task, completed=done, total=total, text=text)
+        if now - self._last_line < SECONDS_BETWEEN_LINES and done < total:
+            return
+        self._last_line = now
+        left = ""
+        if done > self._first and done < total:
+            left = f", {_clock((now - self._began) * (total - done) / (done - self._first))} left"
+        line = f"{self._what}: {done}/{total} ({100 * done // total}%), {text}{left}"
+        if not self._bar:
+            print(line, file=sys.stderr, flush=True)
+        self.log(line)
+
+    def say(self, text: str) -> None:
+        """One line that is no progress."""
+        if not self._bar:
+            print(f"{self._what}: {text}", file=sys.stderr, flush=True)
+        self.log(f"{self._what}: {text}")
+
+    def log(self, line: str) -> None:
+        """A line to the log file."""
+        if self._log is not None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._log, "a", encoding="utf-8") as file:
+                file.write(line + "\n")

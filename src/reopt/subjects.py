@@ -1,0 +1,118 @@
+"""Subjects: what an examination or evaluation is pointed at, from the words of a command line."""
+
+import importlib
+import importlib.util
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from reopt.artifacts.checkpoint import read_checkpoint
+from reopt.artifacts.tables import read_json
+from reopt.errors import ReoptError
+from reopt.optimizers.base import Optimizer
+from reopt.optimizers.classical import BASELINES, polyak
+from reopt.stages import POLYAK
+from reopt.tasks.base import Task
+from reopt.training.metatrain import load_learned
+from reopt.training.tune import build_baseline
+
+
+def polyak_of(task: Task) -> Optimizer:
+    """Heavy ball with Polyak's rates for the task's eigenvalue range. **Raises** `ReoptError` if it has none."""
+    span = getattr(task, "log10_eigenvalues", None)
+    if span is None:
+        raise ReoptError("polyak is known for quadratics alone: this task has no eigenvalue range")
+    return polyak(*span)
+
+
+def load_baseline(path: Path | str) -> Optimizer:
+    """A tuned baseline from the winner that `reopt tune` wrote. **Raises** `ReoptError`."""
+    content = read_json(path)
+    try:
+        return build_baseline(content["baseline"], dict(content["hyperparameters"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReoptError(f"{path} is not a tuned baseline written by reopt tune") from error
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """Of the checkpoints `folder/*/best.safetensors`, the one that did best in validation."""
+    found = sorted(folder.glob("*/best.safetensors"))
+    if not found:
+        raise ReoptError(f"no learned optimizer below {folder}: run the pipeline first, or `dvc pull`")
+    return min(found, key=lambda path: read_checkpoint(path)[1].get("validation_meta_objective", math.inf))
+
+
+def load_object(words: str) -> Any:
+    """The object behind `file.py:name` or `package.module:name`. **Raises** `ReoptError`."""
+    origin, _, name = words.rpartition(":")
+    try:
+        if origin.endswith(".py"):
+            path = Path(origin)
+            if not path.is_file():
+                raise ReoptError(f"there is no file {path}")
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(origin)
+    except ReoptError:
+        raise
+    except Exception as error:  # whatever somebody's file does when it runs
+        raise ReoptError(f"cannot import {origin}: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        raise ReoptError(f"{origin} has no {name!r}")
+    return getattr(module, name)
+
+
+def _as_optimizer(found: Any, words: str) -> Optimizer:
+    """An optimizer of our type from an object: ours, an optax transformation, or a function that gives one."""
+    from reopt.optimizers.optax_bridge import from_optax
+
+    if callable(found) and not isinstance(found, Optimizer) and not hasattr(found, "init"):
+        try:
+            found = found()
+        except Exception as error:
+            raise ReoptError(f"{words}() failed: {type(error).__name__}: {error}") from error
+    if isinstance(found, Optimizer):
+        return found
+    if hasattr(found, "init") and hasattr(found, "update"):
+        return from_optax(found)
+    raise ReoptError(f"{words} is a {type(found).__name__}, not an optimizer of reopt or of optax")
+
+
+def resolve(words: str, *, task: Task, task_name: str, results: Path) -> tuple[str, Optimizer]:
+    """(name, optimizer) of a SUBJECT.
+
+    **Arguments:** `words` is a checkpoint's path, `best`, a baseline's name, `polyak`, a learned subject of the
+    pipeline (`gru32-s0`), `file.py:name` or `package.module:name`; `results` is the config's folder of results.
+
+    **Raises** `ReoptError`.
+    """
+    folder = results / task_name
+    if words == POLYAK:
+        return words, polyak_of(task)
+    if words in BASELINES:
+        path = folder / "baselines" / f"{words}.json"
+        if not path.exists():
+            raise ReoptError(f"{words} is not tuned yet: {path} is missing; run the pipeline first, or `dvc pull`")
+        return words, load_baseline(path)
+    if words == "best":
+        path = best_checkpoint(folder / "optimizers")
+        return path.parent.name, load_learned(path)
+    path = Path(words)
+    if path.suffix == ".json" and path.is_file():
+        return path.stem, load_baseline(path)
+    if path.exists() or path.suffix == ".safetensors":
+        return path.parent.name if path.stem in ("best", "last") else path.stem, load_learned(path)
+    named = folder / "optimizers" / words / "best.safetensors"
+    if named.exists():
+        return words, load_learned(named)
+    if ":" in words:
+        return words.rpartition(":")[2], _as_optimizer(load_object(words), words)
+    raise ReoptError(
+        f"unknown subject {words!r}: give a checkpoint's path, best, {POLYAK}, one of {', '.join(BASELINES)}, "
+        "file.py:name or package.module:name"
+    )

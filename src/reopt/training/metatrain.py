@@ -1,0 +1,303 @@
+"""Meta-training: gradient descent on the meta-objective of a learned optimizer (arXiv 2011.02159, section 3).
+
+At each outer step a fresh batch of problems is drawn, the optimizer is unrolled on it, and its weights follow the
+(exact or calmed) meta-gradient of  mean_problems meta_objective + l2_penalty ||weights||.
+
+A run is a pure function of its settings. Its whole state (weights, meta-optimizer, averaged and best weights, step,
+log) is written to a state file at least once a minute; a run that is killed goes on from there and ends with the
+bytes of one that was left alone.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from reopt.artifacts.checkpoint import read_checkpoint, write_checkpoint
+from reopt.errors import ReoptError
+from reopt.optimizers.learned import LearnedOptimizer, create_learned
+from reopt.tasks.base import Task
+from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.problem_keys import problem_key
+from reopt.training.unroll import meta_objective, unroll
+
+if TYPE_CHECKING:
+    from reopt.config import LearnedConfig
+
+SAVE_EVERY_SECONDS = 20.0
+CHUNK_SECONDS = 4.0  # how long the compiled loop runs before Python looks at it again
+# A run is given up when, over the last WINDOW outer steps, more than half of the meta-gradients were not finite
+# or the median meta-objective stood above DIVERGED (an optimizer that does nothing has 1).
+WINDOW = 100
+DIVERGED = 10.0
+
+
+class Log(NamedTuple):
+    """One entry an outer step; NaN in `validation` where none was made."""
+
+    meta_objective: Float[Array, " outer"]  # median and mean over the batch of problems
+    meta_objective_median: Float[Array, " outer"]
+    gradient_norm: Float[Array, " outer"]
+    skipped: Bool[Array, " outer"]  # the meta-gradient was not finite, so no step was taken
+    validation: Float[Array, " outer"]  # mean meta-objective of the averaged weights on held-out problems
+
+
+class TrainingState(NamedTuple):
+    """Everything a run needs to go on."""
+
+    step: Int[Array, ""]
+    weights: LearnedOptimizer
+    meta_optimizer: Any
+    average: LearnedOptimizer
+    best: LearnedOptimizer
+    best_validation: Float[Array, ""]
+    log: Log
+
+
+Report = Callable[[int, int, str], None]
+
+
+def learning_rate_schedule(training: Any) -> optax.Schedule:
+    """The meta-optimizer's learning rate against outer step."""
+    rate, schedule = training.learning_rate, training.schedule
+    if schedule.kind == "exponential":
+        return optax.exponential_decay(rate, schedule.every, schedule.factor)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=rate,
+        warmup_steps=schedule.warmup_steps,
+        decay_steps=training.outer_steps,
+        end_value=rate * schedule.final_fraction,
+    )
+
+
+def meta_optimizer(training: Any) -> optax.GradientTransformation:
+    """Clipping, then Adam."""
+    clip = {"element": optax.clip, "norm": optax.clip_by_global_norm}[training.clip.kind](training.clip.value)
+    adam = optax.scale_by_adam(b1=training.beta1, b2=training.beta2, eps=training.eps)
+    return optax.chain(clip, adam, optax.scale_by_learning_rate(learning_rate_schedule(training)))
+
+
+def initial_state(settings: "LearnedConfig", seed: int) -> TrainingState:
+    """A run's state before its first outer step."""
+    weights = create_learned(
+        jax.random.fold_in(jax.random.key(seed), 0),
+        cell=settings.cell,
+        units=settings.units,
+        features=settings.features,
+        input_scale=settings.input_scale,
+        output_scale=settings.output_scale,
+    )
+    empty = jnp.full(settings.training.outer_steps, jnp.nan, jnp.float32)
+    state = TrainingState(
+        step=jnp.zeros((), jnp.int32),
+        weights=weights,
+        meta_optimizer=meta_optimizer(settings.training).init(eqx.filter(weights, eqx.is_inexact_array)),
+        average=weights,
+        best=weights,
+        best_validation=jnp.full((), jnp.inf, jnp.float32),
+        log=Log(empty, empty, empty, jnp.zeros(empty.shape, bool), empty),
+    )
+    return jax.tree.map(jnp.array, state)  # copies: the loop is given its state's buffers, and none twice
+
+
+def make_step(task: Task, num_steps: int, settings: "LearnedConfig", seed: int) -> Callable:
+    """The compiled loop: (state, last) -> the state at outer step `last`."""
+    training = settings.training
+    transform = meta_optimizer(training)
+    training_key = problem_key("training", seed)
+    validation_key = problem_key("validation", training.validation.seed)
+
+    def validate(weights: LearnedOptimizer) -> Array:
+        problems = task.sample_batch(validation_key, training.validation.problems)
+        return jnp.mean(meta_objective(unroll(weights, task, problems, num_steps).losses))
+
+    def outer_step(_, state: TrainingState) -> TrainingState:
+        problems = task.sample_batch(jax.random.fold_in(training_key, state.step), training.problems)
+        objectives, gradient = meta_value_and_grad(
+            state.weights, task, problems, num_steps=num_steps, calm=training.calm, segment=training.segment
+        )
+        if training.l2_penalty:
+            size = optax.global_norm(state.weights)
+            pull = training.l2_penalty / jnp.where(size > 0, size, 1)
+            gradient = jax.tree.map(lambda g, w: g + pull * w, gradient, state.weights)
+        norm = optax.global_norm(gradient)
+        # The norm can overflow where every element is finite; clipping by element can still use such a gradient.
+        finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
+        if training.clip.kind == "norm":
+            finite &= jnp.isfinite(norm)
+        updates, stepped = transform.update(gradient, state.meta_optimizer, state.weights)
+        keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
+        weights = keep(optax.apply_updates(state.weights, updates), state.weights)
+        average = jax.tree.map(
+            lambda a, w: training.average * a + (1 - training.average) * w, state.average, weights
+        )
+        done = state.step + 1
+        due = (done % training.validation.every == 0) | (done == training.outer_steps)
+        validation = jax.lax.cond(due, validate, lambda _: jnp.full((), jnp.nan, jnp.float32), average)
+        better = validation < state.best_validation
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), average, state.best)
+        entry = Log(jnp.mean(objectives), jnp.median(objectives), norm, ~finite, validation)
+        log = jax.tree.map(lambda column, value: column.at[state.step].set(value), state.log, entry)
+        best_validation = jnp.where(better, validation, state.best_validation)
+        return TrainingState(done, weights, keep(stepped, state.meta_optimizer), average, best, best_validation, log)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def run_to(state: TrainingState, last: Int[Array, ""]) -> TrainingState:
+        return jax.lax.fori_loop(state.step, last, outer_step, state)
+
+    return run_to
+
+
+def _flatten(state: TrainingState) -> dict[str, np.ndarray]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _unflatten(like: Any, arrays: dict[str, np.ndarray], path: Path | str) -> Any:
+    """Arrays back into the structure of `like`, each of the right name, shape and type."""
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(keys, simple=True, separator=".") for keys, _ in leaves]
+    if set(names) != set(arrays):
+        odd = sorted(set(names) ^ set(arrays))[0]
+        raise ReoptError(f"checkpoint {path} does not fit its own description: array {odd!r} is missing or unknown")
+    filled = []
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        array = arrays[name]
+        if array.shape != leaf.shape or array.dtype != leaf.dtype:
+            raise ReoptError(
+                f"checkpoint {path}: array {name!r} is {array.dtype}{list(array.shape)}, "
+                f"not {leaf.dtype}{list(leaf.shape)} as its description says"
+            )
+        filled.append(jnp.asarray(array))
+    return jax.tree.unflatten(structure, filled)
+
+
+def describe_optimizer(settings: "LearnedConfig") -> dict[str, Any]:
+    """The part of a checkpoint's description that rebuilds the optimizer."""
+    names = ("cell", "units", "features", "input_scale", "output_scale")
+    return {name: getattr(settings, name) for name in names}
+
+
+def load_learned(path: Path | str) -> LearnedOptimizer:
+    """The learned optimizer in a checkpoint written by `metatrain` (its averaged, best weights).
+
+    **Raises** `ReoptError` where the file is no such checkpoint, not whole, or holds weights that are not finite.
+    """
+    arrays, description = read_checkpoint(path)
+    try:
+        architecture = description["optimizer"]
+        like = jax.eval_shape(lambda: create_learned(jax.random.key(0), **architecture))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ReoptError(f"checkpoint {path} does not describe a learned optimizer") from error
+    if any(name.startswith("best.") for name in arrays):
+        arrays = {name.removeprefix("best."): a for name, a in arrays.items() if name.startswith("best.")}
+    optimizer = _unflatten(like, arrays, path)
+    for name, array in arrays.items():
+        if not np.all(np.isfinite(array)):
+            raise ReoptError(f"checkpoint {path}: array {name!r} holds values that are not finite")
+    return optimizer
+
+
+def _give_up(state: TrainingState) -> str | None:
+    """A sentence if the run has diverged."""
+    step = int(state.step)
+    if step < WINDOW:
+        return None
+    recent = slice(step - WINDOW, step)
+    skipped = int(np.sum(np.asarray(state.log.skipped)[recent]))
+    objective = float(np.nanmedian(np.asarray(state.log.meta_objective)[recent]))
+    advice = "try training.calm: 4.0, a lower training.learning_rate or a smaller training.clip.value"
+    if 2 * skipped > WINDOW:
+        return f"meta-training diverged by outer step {step}: {skipped} of the last {WINDOW} meta-gradients were not finite; {advice}"
+    if not objective <= DIVERGED:
+        return (
+            f"meta-training diverged by outer step {step}: the median meta-objective of the last {WINDOW} steps "
+            f"is {objective:.3g} (1 is an optimizer that does not move); {advice}"
+        )
+    return None
+
+
+def metatrain(
+    task: Task,
+    settings: "LearnedConfig",
+    *,
+    task_name: str,
+    num_steps: int,
+    seed: int,
+    state_file: Path,
+    report: Report = lambda done, total, text: None,
+) -> tuple[TrainingState, dict[str, Any]]:
+    """Meta-train an optimizer, or go on with the run in `state_file`; returns its last state and its description.
+
+    **Arguments:** `settings` is the optimizer's entry in the config; `seed` starts weights and training problems;
+    `report(done, total, text)` is called every few seconds.
+
+    **Raises** `ReoptError` when the run diverges; `state_file` of other settings or damaged is started over.
+    """
+    training = settings.training
+    description = {
+        "optimizer": describe_optimizer(settings),
+        "task": task_name,
+        "num_steps": num_steps,
+        "seed": seed,
+        "training": training.model_dump(mode="json"),
+    }
+    state = initial_state(settings, seed)
+    if state_file.exists():
+        try:
+            arrays, stored = read_checkpoint(state_file)
+            if stored == description:
+                state = _unflatten(state, arrays, state_file)
+                report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
+        except ReoptError as error:
+            report(0, training.outer_steps, f"starts over: {error}")
+    run_to = make_step(task, num_steps, settings, seed)
+    total, chunk, saved = training.outer_steps, 1, time.monotonic()
+    while (step := int(state.step)) < total:
+        began = time.monotonic()
+        state = jax.block_until_ready(run_to(state, jnp.asarray(min(step + chunk, total), jnp.int32)))
+        took = (time.monotonic() - began) / (min(step + chunk, total) - step)
+        if step:  # the first chunk also compiled
+            chunk = max(1, min(int(CHUNK_SECONDS / took), 2 * chunk, 200))
+        if problem := _give_up(state):
+            write_checkpoint(state_file, _flatten(state), description)
+            raise ReoptError(problem)
+        recent = np.asarray(state.log.meta_objective)[max(0, int(state.step) - 20) : int(state.step)]
+        text = f"meta-objective {np.nanmean(recent):.4f}"
+        if math.isfinite(best := float(state.best_validation)):
+            text += f", best validation {best:.4f}"
+        if skips := int(np.sum(np.asarray(state.log.skipped))):
+            text += f", {skips} meta-gradients skipped"
+        report(int(state.step), total, text)
+        if time.monotonic() - saved > SAVE_EVERY_SECONDS and int(state.step) < total:
+            write_checkpoint(state_file, _flatten(state), description)
+            saved = time.monotonic()
+    return state, description
+
+
+def write_best(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
+    """The averaged weights that did best in validation, with what rebuilds the optimizer."""
+    value = {"validation_meta_objective": float(state.best_validation)}
+    best = {name.removeprefix("best."): a for name, a in _flatten(state).items() if name.startswith("best.")}
+    write_checkpoint(path, best, description | value)
+
+
+def write_last(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
+    """Everything needed to go on with the run."""
+    write_checkpoint(path, _flatten(state), description)
+
+
+def log_columns(state: TrainingState) -> dict[str, np.ndarray]:
+    """The training log, a column a quantity, a row an outer step."""
+    columns = {name: np.asarray(column) for name, column in state.log._asdict().items()}
+    return {"outer_step": np.arange(1, int(state.step) + 1)} | columns

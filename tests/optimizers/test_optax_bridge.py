@@ -1,0 +1,188 @@
+"""Optimizers to optax and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from reopt.errors import ReoptError
+from reopt.optimizers.base import Optimizer
+from reopt.optimizers.classical import Adam, Momentum, RMSProp
+from reopt.optimizers.learned import create_learned
+from reopt.optimizers.optax_bridge import as_optax, from_optax
+
+SCHEDULE = optax.exponential_decay(0.1, 7, 0.5)
+ACCEPTED = {
+    "sgd": optax.sgd(0.1),
+    "nesterov": optax.sgd(0.1, momentum=0.9, nesterov=True),
+    "scheduled": optax.sgd(SCHEDULE, momentum=0.5),
+    "adam": optax.adam(0.1, b1=0.8, b2=0.95),
+    "adam, scheduled": optax.adam(SCHEDULE),  # counts steps twice
+    "rmsprop": optax.rmsprop(0.1, decay=0.8, centered=True, momentum=0.7),
+    "lion": optax.lion(0.1, weight_decay=0.0),
+    "sign_sgd": optax.sign_sgd(0.1),
+    "adagrad": optax.adagrad(0.1),
+    "clipped element by element": optax.chain(optax.clip(0.2), optax.adam(0.1)),
+    "no weight decay": optax.adamw(0.1, weight_decay=0.0),
+    "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
+}
+REFUSED = {
+    "global norm": (
+        optax.chain(optax.clip_by_global_norm(1e4), optax.sgd(0.1)),
+        r"couples parameters: the gradient of vector\[0\] changes the update of vector\[1\]",
+    ),
+    "lamb": (optax.lamb(0.1), r"the gradient of vector\[0\] changes the update of vector\[1\]"),
+    "block": (optax.chain(optax.clip_by_block_rms(1.0), optax.sgd(0.1)), "couples parameters"),
+    "rows of matrices": (optax.centralize(), r"matrix\[0, 0\] changes the update of matrix\[0, 1\]"),
+    "through the parameters": (optax.contrib.prodigy(), "couples parameters"),
+    "weight decay": (optax.adamw(0.1), "depend on the values of the parameters .* set the decay to 0"),
+    "by shape": (
+        optax.masked(optax.sgd(0.1), lambda params: jax.tree.map(lambda leaf: leaf.ndim < 2, params)),
+        r"treats matrix\[0, 0\] otherwise than a lone scalar",
+    ),
+    "randomness": (optax.noisy_sgd(0.1, key=0), "'0.rng_key' of type key"),
+    "integer state": (optax.MultiSteps(optax.sgd(0.1), 2), "'mini_step' of type int32"),
+    "needs the loss": (optax.lbfgs(), "with their gradients alone: TypeError"),
+    "no transformation": (0.1, "0.1 is no optax transformation"),
+}
+
+
+def tree_gradients(num_steps: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Gradients of a pytree, stacked over steps, with zeros among them."""
+    rng = np.random.default_rng(seed)
+    gradients = {"w": rng.normal(size=(num_steps, 3, 2)), "b": {"c": rng.normal(size=(num_steps,))}}
+    gradients["w"][:4, 0] = 0
+    gradients["w"][:, 1, 1] *= 1e3
+    return gradients
+
+
+def run_optax(transformation: optax.GradientTransformation, gradients: dict) -> dict:
+    """The updates of an optax transformation, stacked over steps."""
+
+    def step(state, gradient):
+        update, state = transformation.update(gradient, state, params)
+        return state, update
+
+    params = jax.tree.map(lambda g: jnp.ones(g.shape[1:], g.dtype), gradients)
+    return jax.lax.scan(step, transformation.init(params), gradients)[1]
+
+
+def run_ours(optimizer: Optimizer, gradients: jax.Array) -> jax.Array:
+    start = optimizer.initial_states(gradients.shape[1:]).astype(gradients.dtype)
+    return jax.lax.scan(lambda h, g: optimizer(h, g), start, gradients)[1]
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_from_optax_equals_optax_itself(name: str):
+    with jax.enable_x64(True):
+        gradients = jax.tree.map(jnp.asarray, tree_gradients(20))
+        optimizer = from_optax(ACCEPTED[name])
+        expected = run_optax(ACCEPTED[name], gradients)
+        own = run_ours(optimizer, jnp.concatenate([g.reshape(20, -1) for g in jax.tree.leaves(gradients)], axis=1))
+        assert own.dtype == jnp.float64
+        expected = np.concatenate([np.reshape(leaf, (20, -1)) for leaf in jax.tree.leaves(expected)], axis=1)
+        np.testing.assert_allclose(own, expected, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_from_optax_refuses(name: str):
+    transformation, sentence = REFUSED[name]
+    with pytest.raises(ReoptError, match=sentence) as caught:
+        from_optax(transformation)
+    assert "\n" not in str(caught.value)
+
+
+def test_states_hold_moments_then_clock_then_update():
+    adam = from_optax(ACCEPTED["adam, scheduled"])
+    assert adam.state_names == ("0.mu", "0.nu", "step", "update")
+    assert adam.clock == 2
+    gradients = jnp.tile(jnp.asarray([2.0, -1.0]), (3, 1))
+    state, updates = jax.lax.scan(lambda h, g: adam(h, g), adam.initial_states((2,)), gradients)
+    np.testing.assert_allclose(state[:, 0], (1 - 0.9**3) * np.asarray([2.0, -1.0]), rtol=1e-5)
+    np.testing.assert_array_equal(state[:, 2], 3)
+    np.testing.assert_array_equal(state[:, 3], updates[-1])
+    assert from_optax(optax.sgd(0.1)).state_names == ("update",)
+    assert from_optax(optax.sgd(0.1)).clock is None
+    # A hyperparameter that is only passed on is no part of the dynamics; one with a schedule is.
+    assert from_optax(ACCEPTED["injected"]).state_size == 4
+    scheduled = from_optax(optax.inject_hyperparams(optax.sgd)(learning_rate=SCHEDULE))
+    assert scheduled.state_names == ("hyperparams.learning_rate", "step", "update")
+    assert from_optax(optax.adagrad(0.1, initial_accumulator_value=0.3)).initial_state().tolist() == [
+        np.float32(0.3),
+        0,
+    ]
+
+
+def test_momentum_from_optax_is_linear_with_the_modes_of_momentum():
+    """h' = J h + B g with the eigenvalue beta, and the impulse response -lr beta^k of the update."""
+    optimizer = from_optax(optax.sgd(0.2, momentum=0.9, nesterov=True))
+    state, gradient = optimizer.initial_state(), jnp.zeros(())
+    jacobian = jax.jacobian(optimizer.update)(state, gradient)
+    np.testing.assert_allclose(sorted(np.linalg.eigvals(jacobian)), [0, 0.9], atol=1e-6)
+    impulse = jnp.zeros(6).at[0].set(1.0)
+    response = run_ours(optimizer, impulse)
+    np.testing.assert_allclose(response, -0.2 * np.asarray([1.9, *(0.9 ** np.arange(2, 7))]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ours", "twin"),
+    [
+        (Adam(0.1, 0.8, 0.95), optax.adam(0.1, 0.8, 0.95)),
+        (RMSProp(0.1, 0.9, 1e-6), optax.rmsprop(0.1, 0.9, 1e-6)),
+        (Momentum(0.1, 0.9), optax.sgd(0.1, 0.9)),
+    ],
+)
+def test_as_optax_equals_the_twin_on_a_pytree(ours: Optimizer, twin: optax.GradientTransformation):
+    gradients = jax.tree.map(lambda g: jnp.asarray(g, jnp.float32), tree_gradients(20))
+    own, expected = run_optax(as_optax(ours), gradients), run_optax(twin, gradients)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), own, expected)
+
+
+def test_there_and_back():
+    gradients = jnp.asarray(np.random.default_rng(3).normal(size=(20, 4)), jnp.float32)
+    ours = Adam(0.1, 0.8, 0.95)
+    np.testing.assert_allclose(
+        run_ours(from_optax(as_optax(ours)), gradients), run_ours(ours, gradients), rtol=1e-5, atol=1e-7
+    )
+    yogi = optax.yogi(0.1)
+    np.testing.assert_allclose(
+        run_optax(as_optax(from_optax(yogi)), gradients), run_optax(yogi, gradients), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_as_optax_keeps_the_type_of_each_leaf_and_fits_a_chain():
+    transformation = optax.chain(optax.clip(1.0), as_optax(Adam(0.1)))
+    params = {"half": jnp.ones((2, 3), jnp.bfloat16), "none": None, "single": jnp.ones(())}
+    gradients = jax.tree.map(lambda leaf: leaf * 3, params)
+    state = transformation.init(params)
+    assert state[1]["half"].dtype == jnp.float32  # a count in bfloat16 would stop at 256
+    assert state[1]["half"].shape == (2, 3, 3)
+    updates, new = jax.jit(transformation.update)(gradients, state, params)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), new) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    moved = optax.apply_updates(params, updates)
+    assert moved["half"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(moved["single"], 0.9, rtol=1e-5)
+
+
+def test_as_optax_is_differentiable():
+    """The loss after a few steps against the optimizer's weights, as meta-training by others would have it."""
+    optimizer = create_learned(jax.random.key(0), cell="vanilla", units=3)
+
+    @jax.jit
+    @jax.grad
+    def meta_gradient(optimizer: Optimizer) -> jax.Array:
+        transformation = as_optax(optimizer)
+        params = {"x": jnp.asarray([1.0, -2.0])}
+        state = transformation.init(params)
+        for _ in range(3):
+            updates, state = transformation.update(jax.tree.map(lambda x: 2 * x, params), state)
+            params = optax.apply_updates(params, updates)
+        return jnp.sum(jnp.square(params["x"]))
+
+    gradient = meta_gradient(optimizer)
+    # A bias b moves each parameter by 3 b in all: d/db sum (x + 3 b)^2 = 6 sum x.
+    np.testing.assert_allclose(gradient.readout_bias, 6 * (1.0 - 2.0), rtol=1e-5)
+    assert np.all(np.abs(gradient.readout_weight) > 0)

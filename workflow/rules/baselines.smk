@@ -1,0 +1,19 @@
+"""The classical optimizers, tuned by random search."""
+
+
+rule tune:
+    output:
+        draws=f"{R}/{{task}}/baselines/{{baseline}}.csv",
+        winner=f"{R}/{{task}}/baselines/{{baseline}}.json",
+        provenance=f"{R}/{{task}}/baselines/{{baseline}}.provenance.json",
+    log:
+        f"logs/{NAME}/{{task}}/tune/{{baseline}}.log",
+    params:
+        config=CONFIG,
+        out=folder,
+        source=source_of("tune"),
+        settings=settings_of("tune"),
+    message:
+        "Tuning {wildcards.baseline} on {wildcards.task}"
+    shell:
+        "reopt tune {wildcards.baseline} --task {wildcards.task} --config {params.config} --out {params.out} --log {log}"

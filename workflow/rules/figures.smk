@@ -1,0 +1,53 @@
+"""Claims and figures, over all tasks. One rule a figure, for the report takes a caption by rule."""
+
+
+rule claims:
+    input:
+        [f"{R}/{file}" for file in claims_files(config)],
+    output:
+        report(
+            f"{R}/claims.csv",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"table": "claims"},
+        ),
+    log:
+        f"logs/{NAME}/claims.log",
+    params:
+        config=CONFIG,
+        source=sources(*claims_stage(config).modules),
+        settings=section(config, *claims_stage(config).keys),
+    message:
+        "Judging the claims of the paper"
+    shell:
+        "reopt claims --config {params.config} --out {output} --log {log}"
+
+
+for figure in FIGURES:
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            [f"{R}/{file}" for file in figure_files(config, figure)],
+        output:
+            svg=report(
+                f"{R}/figures/{figure}.svg",
+                caption=f"../../{R}/figures/{figure}.rst",
+                category=FIGURES[figure],
+                labels={"figure": figure},
+            ),
+            png=f"{R}/figures/{figure}.png",
+            caption=f"{R}/figures/{figure}.rst",
+        log:
+            f"logs/{NAME}/figures/{figure}.log",
+        params:
+            config=CONFIG,
+            figure=figure,
+            out=folder,
+            source=sources(*figure_stage(config, figure).modules),
+            settings=section(config, *figure_stage(config, figure).keys),
+        message:
+            "Drawing {params.figure}"
+        shell:
+            "reopt figure {params.figure} --config {params.config} --out {params.out} --log {log}"
