@@ -115,7 +115,7 @@ def test_values_on_logarithmic_axes(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "texts"), [(0.03, 0.6, ["0.05", "0.1", "0.2", "0.5"]), (1e-5, 1, ["10⁻⁵", "1"])]
+    ("low", "high", "texts"), [(0.03, 0.6, ["0.05", "0.1", "0.2", "0.5"]), (5e-6, 2, ["10⁻⁵", "1"])]
 )
 def test_short_logarithmic_axes_label_more_than_decades(low: float, high: float, texts: list[str]) -> None:
     with style():

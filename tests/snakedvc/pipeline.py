@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -81,16 +80,17 @@ class Pipeline:
         return self.run(sys.executable, "-m", "snakedvc", *arguments, ok=ok)
 
     def planned(self) -> dict[str, set[str]]:
-        """Return {rule: outputs} that Snakemake would make now (rules without outputs left out)."""
-        done = self.snakemake("-n")
-        text = done.stdout + done.stderr
-        blocks = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", text, re.MULTILINE)
+        """Return {rule: outputs} that Snakemake would make now."""
+        header, *lines = self.snakemake("--summary").stdout.splitlines()
+        columns = header.split("\t")
         plan: dict[str, set[str]] = {}
-        for rule, body in blocks:
-            outputs = re.search(r"^    output: (.*)$", body, re.MULTILINE)
-            if outputs:
-                plan.setdefault(rule, set()).update(outputs[1].split(", "))
-        assert plan or "Nothing to be done" in text, text
+        for line in lines:
+            row = dict(zip(columns, line.split("\t"), strict=True))
+            if row["plan"] != "no update":
+                plan.setdefault(row["rule"], set()).add(row["output_file"])
+        if not plan:
+            done = self.snakemake("-n")
+            assert "Nothing to be done" in done.stdout + done.stderr
         return plan
 
     def changed(self) -> set[str]:
