@@ -132,7 +132,9 @@ def _polyak_mode(run: Run, config: "ClaimsConfig") -> Measured:
     mode = run.table("modes").sort_values("gain").iloc[-1]
     alpha = complex(mode["alpha_real"], mode["alpha_imag"])
     beta = complex(mode["beta_real"], mode["beta_imag"])
-    distance = max(abs(alpha - theory.learning_rate) / theory.learning_rate, abs(beta - theory.momentum) / theory.momentum)
+    distance = max(
+        abs(alpha - theory.learning_rate) / theory.learning_rate, abs(beta - theory.momentum) / theory.momentum
+    )
     return _exact(distance, distance <= config.polyak_tolerance)
 
 

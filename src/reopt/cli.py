@@ -1,17 +1,17 @@
 """The command `reopt`: one subcommand per rule of the pipeline, the same door for people and for Snakemake."""
 
+import importlib
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from reopt.errors import ReoptError
 
 app = typer.Typer(
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     help="Reverse-engineer optimizers: meta-train them, judge them, find their mechanisms.",
@@ -31,6 +31,7 @@ Subject = Annotated[
     ),
 ]
 DEFAULT = Path("config/laptop.yaml")
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 @app.command()
@@ -39,7 +40,7 @@ def metatrain(
     task: TaskName,
     out: OutDir,
     config: ConfigFile = DEFAULT,
-    seed: Annotated[int, typer.Option(min=0, help="Meta-training seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Meta-training seed.")] = 0,
     state: Annotated[Path | None, typer.Option(help="State of an unfinished run; default below .reopt/.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="1: one core; more: all cores of this machine.")] = 1,
     log: LogFile = None,
@@ -62,11 +63,14 @@ def metatrain(
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     read = Slice(config, "metatrain", task=task, optimizer=optimizer)
     settings = read.learned(optimizer)
-    writable(out / "best.safetensors")
+    outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv", "provenance.json")]
+    writable(*outputs)
+    if state and state.absolute() in (path.absolute() for path in outputs):
+        raise ReoptError(f"--state {state} is an output of this run: it would be removed in the end")
     identity = {"settings": read.plain(), "code": read.code(), "seed": seed}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    state = state or Path(".reopt/metatrain") / f"{task}-{optimizer}-s{seed}-{name}.safetensors"
-    writable(state)
+    state_file = state or Path(".reopt/metatrain") / f"{task}-{optimizer}-s{seed}-{name}.safetensors"
+    writable(state_file)
     with Reporter(f"metatrain {task} {optimizer} seed {seed}", log) as report:
         final, description = stage.metatrain(
             read.task,
@@ -74,14 +78,15 @@ def metatrain(
             task_name=task,
             num_steps=read.num_steps,
             seed=seed,
-            state_file=state,
+            state_file=state_file,
+            start_over=state is None,
             report=report,
         )
     stage.write_best(out / "best.safetensors", final, description)
     stage.write_last(out / "last.safetensors", final, description)
     write_table(out / "training.csv", pd.DataFrame(stage.log_columns(final)))
     read.record(out / "provenance.json", seed=seed)
-    state.unlink(missing_ok=True)
+    state_file.unlink(missing_ok=True)
 
 
 @app.command()
@@ -102,7 +107,7 @@ def tune(
     from reopt.training import tune as stage
 
     read = Slice(config, "tune", task=task, baseline=baseline)
-    writable(out / f"{baseline}.csv")
+    writable(*(out / f"{baseline}.{suffix}" for suffix in ("csv", "json", "provenance.json")))
     with Reporter(f"tune {task} {baseline}", log) as report:
         report.say(f"{read['baselines.draws']} draws on {read['baselines.problems']} problems")
         table, winner = stage.tune(
@@ -127,7 +132,9 @@ def evaluate(
     task: TaskName,
     out: Annotated[Path, typer.Option("--out", help="Table to write, CSV: a row a problem.")],
     config: ConfigFile = DEFAULT,
-    problems: Annotated[int | None, typer.Option(min=2, help="Number of problems; default: the config's.")] = None,
+    problems: Annotated[
+        int | None, typer.Option(min=2, max=1_000_000, help="Number of problems; default: the config's.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="Their seed; default: the config's.")] = None,
     curves: Annotated[Path | None, typer.Option(help="Also write the loss curves, CSV: a row a step.")] = None,
     log: LogFile = None,
@@ -193,23 +200,26 @@ def main() -> None:
     """Entry point: an error that a user can mend is one line and exit code 2."""
     logging.getLogger("jax").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from reopt import cli_analysis  # noqa: F401: adds its commands to `app`
+    importlib.import_module("reopt.cli_analysis")  # adds its commands to `app`
     from snakedvc import die_with_parent
 
     if os.environ.get("REOPT_DIE_WITH_PARENT"):  # set by the Snakefile: a killed pipeline leaves no job behind
         die_with_parent()
     try:
-        app(prog_name="reopt")
+        code = app(sys.argv[1:] or ["--help"], prog_name="reopt", standalone_mode=False)
     except ReoptError as error:
-        print(f"reopt: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("reopt: interrupted", file=sys.stderr)
-        sys.exit(130)
+        _fail(error)
+    except typer.TyperException as error:  # of the command line's own words
+        _fail(ReoptError(error.format_message()))
+    except OSError as error:  # of a name or place that the system refuses
+        _fail(ReoptError(f"{error.filename or 'the system says'}: {error.strerror or error}"))
     except MemoryError:
-        print("reopt: error: out of memory; try fewer problems", file=sys.stderr)
-        sys.exit(2)
+        _fail(ReoptError("out of memory; try fewer problems"))
+    if code == INTERRUPTED:
+        print("reopt: interrupted", file=sys.stderr)
+    sys.exit(code)
 
 
-if __name__ == "__main__":
-    main()
+def _fail(error: ReoptError) -> NoReturn:
+    print(f"reopt: error: {error}", file=sys.stderr)
+    sys.exit(2)

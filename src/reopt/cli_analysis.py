@@ -11,10 +11,12 @@ RecordFile = Annotated[Path, typer.Option("--record", help="What `reopt record` 
 PointsFile = Annotated[Path, typer.Option("--fixed-points", help="What `reopt fixed-points` wrote.")]
 PCAFile = Annotated[Path, typer.Option("--pca", help="What `reopt pca` wrote.")]
 LinearFile = Annotated[Path, typer.Option("--linearization", help="linearization.npz of `reopt linearize`.")]
+# Arrays of any file that hold finite numbers alone, even where runs diverged.
+_FINITE = {"points", "point", "jacobian", "input", "readout", "direct", "offset", "mean", "components"}
 
 
 def _open(config: Path, name: str, task: str, subject: str, *outputs: Path):
-    """(slice of the config, task, subject's name, optimizer) of an analysis."""
+    """(slice of the config, task, subject's name, optimizer) of an analysis whose outputs can be written."""
     from reopt.commands import Slice, writable
     from reopt.subjects import resolve
 
@@ -25,18 +27,33 @@ def _open(config: Path, name: str, task: str, subject: str, *outputs: Path):
     return read, target, name, optimizer
 
 
-def _read(path: Path, kind):
-    """A NamedTuple of arrays from its npz file."""
+def _read(path: Path, kind, **sizes: int):
+    """A NamedTuple of arrays from its npz file, in which axes have these sizes. **Raises** `ReoptError`."""
+    import numpy as np
+    from jaxtyping import Float, jaxtyped
+
     from reopt.artifacts.tables import read_arrays
+    from reopt.errors import ReoptError
 
     arrays = read_arrays(path, kind._fields)
+    with jaxtyped("context"):  # in which each name of an axis stands for one size
+        for axis, size in sizes.items():
+            isinstance(np.zeros(size), Float[np.ndarray, axis])  # type: ignore[arg-type]
+        for name, wanted in kind.__annotations__.items():
+            found = arrays[name]
+            if not isinstance(found, wanted):
+                known = ", ".join(f"{axis} {size}" for axis, size in sizes.items())
+                raise ReoptError(
+                    f"{path}: array {name!r} is {found.dtype}{list(found.shape)}, but must be {wanted.__name__} with "
+                    f"{known}: it is damaged, or of another subject or config"
+                )
+            if name in _FINITE and not np.isfinite(found).all():
+                raise ReoptError(f"{path}: array {name!r} holds values that are not finite")
     return kind(**{name: arrays[name] for name in kind._fields})
 
 
 @app.command()
-def record(
-    subject: Subject, task: TaskName, out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None
-) -> None:
+def record(subject: Subject, task: TaskName, out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None) -> None:
     """Record states, gradients, updates and losses along runs, in float64; an npz file."""
     from reopt.artifacts.tables import write_arrays
     from reopt.dynamics import record as stage
@@ -72,7 +89,7 @@ def fixed_points(
 
     read, _, name, optimizer = _open(config, "fixed_points", task, subject, out)
     settings = read["analysis.fixed_points"]
-    states = _read(record, Recording).states
+    states = _read(record, Recording, hidden=optimizer.state_size, step=read.num_steps).states
     seeds = stage.search_seeds(
         optimizer,
         states,
@@ -115,9 +132,11 @@ def linearize(
     from reopt.mechanisms import momentum
 
     del log
-    read, target, _, optimizer = _open(config, "linearize", task, subject, out / "linearization.npz")
+    files = ("linearization.npz", "modes.csv", "impulse.csv", "linearized.csv", "linearized_problems.csv")
+    read, target, _, optimizer = _open(config, "linearize", task, subject, *(out / file for file in files))
     settings = read["evaluation"]
-    linear = stage.linearize(optimizer, attractor(_read(fixed_points, FixedPoints)), clock=read.num_steps)
+    found = _read(fixed_points, FixedPoints, hidden=optimizer.state_size)
+    linear = stage.linearize(optimizer, attractor(found), clock=read.num_steps)
     runs = momentum.linearized_runs(
         optimizer, linear, target, seed=settings.seed, num_steps=read.num_steps, problems=settings.problems
     )
@@ -143,8 +162,9 @@ def pca(
     from reopt.dynamics.record import Recording
 
     del log
-    _, _, _, optimizer = _open(config, "pca", task, subject, out)
-    write_arrays(out, stage.pca(_read(record, Recording).states, clock=optimizer.clock)._asdict())
+    read, _, _, optimizer = _open(config, "pca", task, subject, out)
+    states = _read(record, Recording, hidden=optimizer.state_size, step=read.num_steps).states
+    write_arrays(out, stage.pca(states, clock=optimizer.clock)._asdict())
 
 
 @app.command("update-functions")
@@ -169,16 +189,18 @@ def update_functions(
     from reopt.mechanisms import clipping as stage
 
     del log
-    read, _, _, optimizer = _open(config, "update_functions", task, subject, out / "clipping.csv")
-    settings = read["analysis.clipping"]
-    runs, linear = _read(record, Recording), _read(linearization, Linearization)
+    files = ("update_functions.csv", "clipping.csv")
+    read, _, _, optimizer = _open(config, "update_functions", task, subject, *(out / file for file in files))
+    settings, size = read["analysis.clipping"], optimizer.state_size
+    runs = _read(record, Recording, hidden=size, step=read.num_steps)
+    linear = _read(linearization, Linearization, hidden=size)
     limit = stage.gradient_limit(runs.gradients, factor=settings.range_factor)
     steps = tuple(sorted({1, read.num_steps // 10, read.num_steps // 2}))
     places = stage.places(
         optimizer,
         point=linear.point,
         states=runs.states,
-        pca=_read(pca, PCA),
+        pca=_read(pca, PCA, hidden=size),
         linearization=linear,
         shifts=tuple(settings.shifts),
         visited_steps=steps,
@@ -202,7 +224,7 @@ def gradient_density(
     del log
     read = Slice(config, "gradient_density", task=task)
     writable(out)
-    gradients = _read(record, Recording).gradients
+    gradients = _read(record, Recording, step=read.num_steps).gradients
     write_table(out, stage.gradient_density(gradients, num_bins=read["analysis.clipping"].bins))
 
 
@@ -226,9 +248,11 @@ def schedule(
     from reopt.mechanisms import schedule as stage
 
     del log
-    read, _, _, optimizer = _open(config, "schedule", task, subject, out / "schedule.csv")
-    point = _read(linearization, Linearization).point
-    result = stage.schedule(optimizer, num_steps=read.num_steps, point=point, pca=_read(pca, PCA))
+    files = ("schedule.csv", "schedule.json")
+    read, _, _, optimizer = _open(config, "schedule", task, subject, *(out / file for file in files))
+    point = _read(linearization, Linearization, hidden=optimizer.state_size).point
+    basis = _read(pca, PCA, hidden=optimizer.state_size)
+    result = stage.schedule(optimizer, num_steps=read.num_steps, point=point, pca=basis)
     write_table(out / "schedule.csv", result.table)
     write_json(out / "schedule.json", result.summary)
 
@@ -258,18 +282,19 @@ def adaptation(
     from reopt.mechanisms.clipping import gradient_limit
 
     del log
-    read, _, _, optimizer = _open(config, "adaptation", task, subject, out / "adaptation.csv")
-    settings = read["analysis.adaptation"]
-    gradients = _read(record, Recording).gradients
+    files = ("adaptation.csv", "adaptation.json", "adaptation_functions.csv")
+    read, _, _, optimizer = _open(config, "adaptation", task, subject, *(out / file for file in files))
+    settings, size = read["analysis.adaptation"], optimizer.state_size
+    gradients = _read(record, Recording, hidden=size, step=read.num_steps).gradients
     low = gradient_limit(gradients, quantile=settings.low_quantile, factor=1.0)
     high = gradient_limit(gradients, quantile=settings.high_quantile, factor=1.0)
     result = stage.adaptation(
         optimizer,
-        point=_read(linearization, Linearization).point,
+        point=_read(linearization, Linearization, hidden=size).point,
         limit=high,
         num_gradients=settings.gradients,
         decades=math.log10(high / low),
-        pca=_read(pca, PCA),
+        pca=_read(pca, PCA, hidden=size),
         clock=read.num_steps,
     )
     write_table(out / "adaptation.csv", result.table)
@@ -288,7 +313,7 @@ def figure(
     import importlib
 
     from reopt.artifacts.tables import write_text
-    from reopt.commands import writable
+    from reopt.commands import results_of_ours, writable
     from reopt.config import load_config, read_yaml
     from reopt.errors import ReoptError
     from reopt.figure_data import figure_data
@@ -298,12 +323,14 @@ def figure(
     del log
     if name not in FIGURES:
         raise ReoptError(f"no figure is called {name!r}; there are: {', '.join(FIGURES)}")
-    writable(out / f"{name}.svg")
+    writable(*(out / f"{name}.{suffix}" for suffix in ("svg", "png", "rst")))
     results = Path("results") / load_config(config).name
     module = importlib.import_module(f"reopt.figures.{name}")
-    data = figure_data(module, read_yaml(config), name, results)
-    save(module.figure(data), out / f"{name}.svg", out / f"{name}.png")
-    write_text(out / f"{name}.rst", module.caption(data) + "\n")
+    with results_of_ours(results):
+        data = figure_data(module, read_yaml(config), name, results)
+        drawing, caption = module.figure(data), module.caption(data)
+    save(drawing, out / f"{name}.svg", out / f"{name}.png")
+    write_text(out / f"{name}.rst", caption + "\n")
 
 
 @app.command()
@@ -311,13 +338,15 @@ def claims(out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None) -> N
     """Judge each claim of the paper by the criterion in the config: a table with numbers and verdicts."""
     from reopt import claims as stage
     from reopt.artifacts.tables import write_table
-    from reopt.commands import writable
+    from reopt.commands import results_of_ours, writable
     from reopt.config import load_config, read_yaml
     from reopt.progress import Reporter
 
     checked = load_config(config)
     writable(out)
-    table = stage.judge(read_yaml(config), checked.claims, Path("results") / checked.name)
+    results = Path("results") / checked.name
+    with results_of_ours(results):
+        table = stage.judge(read_yaml(config), checked.claims, results)
     write_table(out, table)
     with Reporter("claims", log) as report:
         for verdict, count in table["verdict"].value_counts().sort_index().items():

@@ -1,7 +1,8 @@
 """What the commands share: reading a stage's slice of the config, its task, and writing provenance."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from snakedvc import SnakedvcError, sources
 class Slice:
     """The part of a config that one stage declares; any other key is refused."""
 
-    def __init__(self, path: Path, name: str, *, task: str = "", **names: Any) -> None:
+    def __init__(self, path: Path, name: str, *, task: str, **names: Any) -> None:
         config = load_config(path)
-        if task and task not in config.tasks:
+        if task not in config.tasks:
             raise ReoptError(f"{path} has no task {task!r}; it has: {', '.join(config.tasks)}")
         self.path = path
         self.name = config.name
@@ -92,15 +93,27 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
 
 
+@contextlib.contextmanager
+def results_of_ours(folder: Path) -> Iterator[None]:
+    """Turn what comes of tables with other columns, types or rows than ours into a `ReoptError`."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ReoptError(f"files below {folder} are not as reopt writes them ({reason}); make them again") from error
+
+
 def writable(*paths: Path) -> None:
     """Fail before the work, not after it, where an output cannot be written. **Raises** `ReoptError`."""
     for path in paths:
         folder = path.parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise ReoptError(f"cannot write {path}: {error.filename} is not a folder") from error
         except OSError as error:
             raise ReoptError(f"cannot write {path}: {error.strerror}") from error
-        if path.is_dir():
-            raise ReoptError(f"cannot write {path}: it is a folder")
+        if path.exists() and not path.is_file():
+            raise ReoptError(f"cannot write {path}: a folder or a device stands there")
         if not os.access(folder, os.W_OK):
             raise ReoptError(f"cannot write {path}: its folder is not writable")

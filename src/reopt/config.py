@@ -314,7 +314,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ReoptError(f"{path}: cannot be read: {reason}") from error
     try:
-        content = yaml.load(text, Loader=_StrictLoader)  # noqa: S506: a SafeLoader
+        content = yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ReoptError(f"{path}{line}: {error.problem or error.context}") from error
@@ -327,6 +327,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 
 def allowed(schema: dict[str, Any]) -> str:
     """What a value may be, in words, from its JSON schema."""
+    if "discriminator" in schema:
+        return f"block of keys whose kind is {' or '.join(f'`{kind}`' for kind in schema['discriminator']['mapping'])}"
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "const" in schema:

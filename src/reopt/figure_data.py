@@ -71,8 +71,7 @@ def _task_data(module: ModuleType, config: dict[str, Any], name: str, task: str,
     if name == "tuning":
         base = folder / "baselines"
         return {
-            b: module.Tuning(read_table(base / f"{b}.csv"), read_json(base / f"{b}.json"))
-            for b in baselines_of(config)
+            b: module.Tuning(read_table(base / f"{b}.csv"), read_json(base / f"{b}.json")) for b in baselines_of(config)
         }
     if name == "performance":
         from reopt.figures.schematic import quadratic_schematic

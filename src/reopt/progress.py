@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from reopt.errors import ReoptError
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -45,6 +47,7 @@ class Reporter:
             self._task = self._bar.add_task(what, total=None, text="")
 
     def __enter__(self) -> Self:
+        self.log()  # fails before the work, not after it
         if self._bar:
             self._bar.start()
         return self
@@ -66,19 +69,23 @@ class Reporter:
         if done > self._first and done < total:
             left = f", {_clock((now - self._began) * (total - done) / (done - self._first))} left"
         line = f"{self._what}: {done}/{total} ({100 * done // total}%), {text}{left}"
+        self.log(line)
         if not self._bar:
             print(line, file=sys.stderr, flush=True)
-        self.log(line)
 
     def say(self, text: str) -> None:
         """One line that is no progress."""
+        self.log(f"{self._what}: {text}")
         if not self._bar:
             print(f"{self._what}: {text}", file=sys.stderr, flush=True)
-        self.log(f"{self._what}: {text}")
 
-    def log(self, line: str) -> None:
-        """A line to the log file."""
-        if self._log is not None:
+    def log(self, *lines: str) -> None:
+        """Lines to the log file; without any, only see that it can be written. **Raises** `ReoptError`."""
+        if self._log is None:
+            return
+        try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with open(self._log, "a", encoding="utf-8") as file:
-                file.write(line + "\n")
+                file.writelines(f"{line}\n" for line in lines)
+        except OSError as error:
+            raise ReoptError(f"cannot write {self._log}: {error.strerror}") from error

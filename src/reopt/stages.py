@@ -59,6 +59,8 @@ def stage(name: str, *, task: str = "", optimizer: str = "", baseline: str = "")
         parts = ("cell", "units", "features", "input_scale", "output_scale", "training")
         return Stage(("reopt.training.metatrain", *problem), _task(task, *(f"{entry}.{part}" for part in parts)))
     if name == "tune":
+        if baseline not in BASELINES:
+            raise ReoptError(f"no baseline is called {baseline!r}; there are: {', '.join(BASELINES)}")
         keys = ("baselines.draws", "baselines.problems", "baselines.seed", f"baselines.ranges.{baseline}")
         return Stage(("reopt.training.tune", *problem), _task(task, *keys))
     if name == "evaluate":

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from reopt.artifacts.checkpoint import read_checkpoint
 from reopt.artifacts.tables import read_json
 from reopt.errors import ReoptError
@@ -30,9 +33,12 @@ def load_baseline(path: Path | str) -> Optimizer:
     """A tuned baseline from the winner that `reopt tune` wrote. **Raises** `ReoptError`."""
     content = read_json(path)
     try:
-        return build_baseline(content["baseline"], dict(content["hyperparameters"]))
-    except (KeyError, TypeError, ValueError) as error:
+        hyperparameters = dict(content["hyperparameters"])
+        if all(type(value) in (int, float) and math.isfinite(value) for value in hyperparameters.values()):
+            return build_baseline(content["baseline"], hyperparameters)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ReoptError(f"{path} is not a tuned baseline written by reopt tune") from error
+    raise ReoptError(f"{path}: a hyperparameter is not a finite number")
 
 
 def best_checkpoint(folder: Path) -> Path:
@@ -40,7 +46,12 @@ def best_checkpoint(folder: Path) -> Path:
     found = sorted(folder.glob("*/best.safetensors"))
     if not found:
         raise ReoptError(f"no learned optimizer below {folder}: run the pipeline first, or `dvc pull`")
-    return min(found, key=lambda path: read_checkpoint(path)[1].get("validation_meta_objective", math.inf))
+
+    def objective(path: Path) -> float:
+        value = read_checkpoint(path)[1].get("validation_meta_objective")
+        return value if isinstance(value, float) else math.inf
+
+    return min(found, key=objective)
 
 
 def load_object(words: str) -> Any:
@@ -51,16 +62,17 @@ def load_object(words: str) -> Any:
             path = Path(origin)
             if not path.is_file():
                 raise ReoptError(f"there is no file {path}")
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None and spec.loader is not None
+            spec = importlib.util.spec_from_file_location(f"reopt_subject_{path.stem}", path)
+            assert spec is not None
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module
+            sys.modules[spec.name] = module
             spec.loader.exec_module(module)
         else:
             module = importlib.import_module(origin)
     except ReoptError:
         raise
-    except Exception as error:  # whatever somebody's file does when it runs
+    except (Exception, SystemExit) as error:  # whatever somebody's file does when it runs
         raise ReoptError(f"cannot import {origin}: {type(error).__name__}: {error}") from error
     if not hasattr(module, name):
         raise ReoptError(f"{origin} has no {name!r}")
@@ -74,13 +86,26 @@ def _as_optimizer(found: Any, words: str) -> Optimizer:
     if callable(found) and not isinstance(found, Optimizer) and not hasattr(found, "init"):
         try:
             found = found()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ReoptError(f"{words}() failed: {type(error).__name__}: {error}") from error
     if isinstance(found, Optimizer):
-        return found
+        return _checked(found, words)
     if hasattr(found, "init") and hasattr(found, "update"):
         return from_optax(found)
     raise ReoptError(f"{words} is a {type(found).__name__}, not an optimizer of reopt or of optax")
+
+
+def _checked(optimizer: Optimizer, words: str) -> Optimizer:
+    """The optimizer, once it has been seen to take a step on any number of parameters. **Raises** `ReoptError`."""
+    try:
+        gradient = jnp.zeros((2, 3))
+        shapes = [part.shape for part in jax.eval_shape(optimizer, optimizer.initial_states((2, 3)), gradient)]
+        wanted = [(*gradient.shape, optimizer.state_size), gradient.shape]
+    except Exception as error:
+        raise ReoptError(f"{words} cannot take a step: {type(error).__name__}: {error}") from error
+    if shapes != wanted:
+        raise ReoptError(f"{words} gives a state and an update of shapes {shapes} for gradients {gradient.shape}")
+    return optimizer
 
 
 def resolve(words: str, *, task: Task, task_name: str, results: Path) -> tuple[str, Optimizer]:

@@ -21,9 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     generate = commands.add_parser("generate", help="write dvc.yaml from Snakemake's job list")
     generate.set_defaults(run=lambda options: _generate())
-    check = commands.add_parser(
-        "check", help="compare dvc.yaml with Snakemake's job list; exit 1 on a difference"
-    )
+    check = commands.add_parser("check", help="compare dvc.yaml with Snakemake's job list; exit 1 on a difference")
     check.set_defaults(run=lambda options: _check())
     keep = commands.add_parser(
         "accept", help="after an edit that changes no result: record outputs as made by the present code"

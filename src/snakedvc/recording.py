@@ -56,17 +56,13 @@ def record(workflow: Any) -> None:
 def _record(workflow: Any) -> None:
     notes = read_json(_NOTES, {})
     ran = {
-        path
-        for path, before in notes.items()
-        if _record_digest(path) not in (None, before) and os.path.exists(path)
+        path for path, before in notes.items() if _record_digest(path) not in (None, before) and os.path.exists(path)
     }
     settings = read_settings()
     config, _ = configfile_of(workflow)
     current = _stages.stages_of(str(config), jobs_in(workflow), settings)
     old = _stages.load(_DVC_YAML)
-    new = _stages.merged(
-        old, {name: stage for name, stage in current.items() if not ran.isdisjoint(stage["outs"])}
-    )
+    new = _stages.merged(old, {name: stage for name, stage in current.items() if not ran.isdisjoint(stage["outs"])})
     if new != old:
         _DVC_YAML.write_text(_stages.dump(new))
     names = sorted(name for name, stage in new.items() if not ran.isdisjoint(stage["outs"]))

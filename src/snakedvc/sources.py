@@ -87,9 +87,7 @@ def _imports(root: Path, path: str, module: str) -> tuple[str, ...]:
     try:
         tree = ast.parse((root / path).read_bytes(), filename=path)
     except SyntaxError as error:
-        raise SnakedvcError(
-            f"Source file '{path}' does not parse: {error.msg} (line {error.lineno})."
-        ) from error
+        raise SnakedvcError(f"Source file '{path}' does not parse: {error.msg} (line {error.lineno}).") from error
     package = module if path.endswith("/__init__.py") else module.rpartition(".")[0]
     top = module.partition(".")[0]
     found: set[str] = set()

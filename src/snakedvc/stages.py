@@ -35,9 +35,7 @@ def stages_of(config: str, jobs: Iterable[Job], settings: Settings) -> dict[str,
         _check(job, unversioned)
         name = stage_name(config, job)
         if name in stages:
-            raise SnakedvcError(
-                f"Two jobs of rule '{job.rule}' would both be stage '{name}': rename a wildcard."
-            )
+            raise SnakedvcError(f"Two jobs of rule '{job.rule}' would both be stage '{name}': rename a wildcard.")
         stages[name] = _stage(config, job)
     return stages
 

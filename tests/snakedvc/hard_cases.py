@@ -132,9 +132,7 @@ def older_revision(prepared: Pipeline, folder: Path) -> None:
 def _stage_process(pid: int) -> bool:
     """Does a stage's own command run below Snakemake?"""
     return any(
-        b"snakemake" not in Path(f"/proc/{child}/cmdline").read_bytes()
-        for child in children(pid)
-        if alive(child)
+        b"snakemake" not in Path(f"/proc/{child}/cmdline").read_bytes() for child in children(pid) if alive(child)
     )
 
 

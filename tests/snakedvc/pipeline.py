@@ -72,9 +72,7 @@ class Pipeline:
         return self.run(sys.executable, "-m", "dvc", *arguments, ok=ok)
 
     def snakemake(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(
-            sys.executable, "-m", "snakemake", *arguments, "--configfile", self.facts.config, ok=ok
-        )
+        return self.run(sys.executable, "-m", "snakemake", *arguments, "--configfile", self.facts.config, ok=ok)
 
     def bridge(self, *arguments: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "snakedvc", *arguments, ok=ok)
@@ -141,9 +139,7 @@ class Pipeline:
     def outputs(self) -> dict[str, str]:
         """Return {path: sha256} of all results (not of Snakemake's records, which hold times)."""
         stages = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"].values()
-        paths = sorted(
-            path for stage in stages for path in stage["outs"] if not path.startswith(".snakemake/")
-        )
+        paths = sorted(path for stage in stages for path in stage["outs"] if not path.startswith(".snakemake/"))
         return {path: digest(self.path / path) for path in paths if (self.path / path).is_file()}
 
     def shuffle_times(self, seed: int) -> None:

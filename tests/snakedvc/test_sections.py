@@ -11,9 +11,7 @@ CONFIG = {"train": {"steps": 20, "rate": 1e-3}, "tasks": {"b": {"y": 1, "x": [1,
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=3), inner, max_size=4),
     max_leaves=12,
 )
 

@@ -135,10 +135,10 @@ def test_mistakes_are_named(write: Write, files: dict[str, str], module: str, wo
 def test_covers_what_python_imports(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)
-    code = f"import sys, {module}; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'snakedvc'))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root / "src"
+    code = (
+        f"import sys, {module}; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'snakedvc'))"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root / "src")
     imported = {os.path.relpath(path, root) for path in done.stdout.split()}
     assert imported
     assert imported <= closure(module)

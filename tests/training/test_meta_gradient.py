@@ -203,9 +203,7 @@ def test_one_problem_that_is_not_finite_spoils_only_itself():
 def test_calm_cotangent_on_numbers():
     """Norms 1, 2, 3, 40 and a NaN, which counts as 0: the median is 2."""
     rows = jnp.asarray([[1.0, 0.0], [0.0, -2.0], [3.0, 0.0], [24.0, -32.0], [jnp.nan, 1.0]])
-    np.testing.assert_allclose(
-        calm_cotangent(rows, 1.25), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14
-    )
+    np.testing.assert_allclose(calm_cotangent(rows, 1.25), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14)
     even = calm_cotangent(rows[:4], 1.0)  # of 1, 2, 3, 40 the median is 2.5
     np.testing.assert_allclose(np.linalg.norm(even, axis=1), [1, 2, 2.5, 2.5], rtol=1e-14)
     np.testing.assert_array_equal(calm_cotangent(jnp.zeros((3, 2, 2)), 1.0), 0)

@@ -18,8 +18,8 @@ def write_atomically(path: Path | str, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f"is a folder: {path}")
+        if path.exists() and not path.is_file():  # renaming would replace even /dev/null
+            raise OSError("a folder or a device stands there")
         write(temporary)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())

@@ -59,6 +59,8 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, 
         envelope = json.loads(metadata[_KEY])
         text, digest = envelope["description"], envelope["digest"]
         description = json.loads(text)
+        if not isinstance(description, dict):
+            raise TypeError("no keys")
     except (ValueError, KeyError, TypeError) as error:
         raise ReoptError(f"the description inside checkpoint {path} is damaged") from error
     if _digest(text, arrays) != digest:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def read_table(path: Path | str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     """A CSV table that has at least `columns`. **Raises** `ReoptError`."""
     _must_exist(path)
     try:
-        table = pd.read_csv(path, float_precision="round_trip")
+        table = pd.read_csv(path)
     except (OSError, ValueError) as error:  # parser errors are ValueErrors
         raise ReoptError(f"{path} is not a readable CSV table: {_first_line(error)}") from error
     if missing := [name for name in columns if name not in table.columns]:
@@ -54,7 +55,7 @@ def read_json(path: Path | str) -> Any:
     _must_exist(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ReoptError(f"{path} is not a readable JSON file: {_first_line(error)}") from error
 
 
@@ -75,11 +76,12 @@ def read_arrays(path: Path | str, names: tuple[str, ...] = ()) -> dict[str, np.n
     """The arrays of an npz file, which holds at least `names`. **Raises** `ReoptError`."""
     _must_exist(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream:
+            file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an npz archive")
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ReoptError(f"{path} is not a readable npz file: {_first_line(error)}") from error
     if missing := [name for name in names if name not in arrays]:
         raise ReoptError(f"{path} has no array {missing[0]!r}")

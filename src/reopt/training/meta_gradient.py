@@ -126,7 +126,9 @@ def meta_value_and_grad(
     def split(a):
         return a[:cut].reshape(whole, segment, *a.shape[1:])
 
-    following = jnp.concatenate([kept.state[segment:cut:segment], (kept.state[cut] if cut < num_steps else last_state)[None]])
+    following = jnp.concatenate(
+        [kept.state[segment:cut:segment], (kept.state[cut] if cut < num_steps else last_state)[None]]
+    )
     (cotangent, grads), _ = jax.lax.scan(
         backward_segment, carry, (split(steps), jax.tree.map(split, kept), following), reverse=True
     )

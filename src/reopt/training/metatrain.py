@@ -127,10 +127,10 @@ def make_step(task: Task, num_steps: int, settings: "LearnedConfig", seed: int) 
             state.weights, task, problems, num_steps=num_steps, calm=training.calm, segment=training.segment
         )
         if training.l2_penalty:
-            size = optax.global_norm(state.weights)
+            size = optax.tree.norm(state.weights)
             pull = training.l2_penalty / jnp.where(size > 0, size, 1)
             gradient = jax.tree.map(lambda g, w: g + pull * w, gradient, state.weights)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         # The norm can overflow where every element is finite; clipping by element can still use such a gradient.
         finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(gradient)]))
         if training.clip.kind == "norm":
@@ -138,9 +138,7 @@ def make_step(task: Task, num_steps: int, settings: "LearnedConfig", seed: int) 
         updates, stepped = transform.update(gradient, state.meta_optimizer, state.weights)
         keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(finite, new, old))
         weights = keep(optax.apply_updates(state.weights, updates), state.weights)
-        average = jax.tree.map(
-            lambda a, w: training.average * a + (1 - training.average) * w, state.average, weights
-        )
+        average = jax.tree.map(lambda a, w: training.average * a + (1 - training.average) * w, state.average, weights)
         done = state.step + 1
         due = (done % training.validation.every == 0) | (done == training.outer_steps)
         validation = jax.lax.cond(due, validate, lambda _: jnp.full((), jnp.nan, jnp.float32), average)
@@ -197,6 +195,8 @@ def load_learned(path: Path | str) -> LearnedOptimizer:
     try:
         architecture = description["optimizer"]
         like = jax.eval_shape(lambda: create_learned(jax.random.key(0), **architecture))
+        if not math.isfinite(like.input_scale) or not math.isfinite(like.output_scale):
+            raise ValueError("a scale is not finite")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ReoptError(f"checkpoint {path} does not describe a learned optimizer") from error
     if any(name.startswith("best.") for name in arrays):
@@ -218,7 +218,10 @@ def _give_up(state: TrainingState) -> str | None:
     objective = float(np.nanmedian(np.asarray(state.log.meta_objective)[recent]))
     advice = "try training.calm: 4.0, a lower training.learning_rate or a smaller training.clip.value"
     if 2 * skipped > WINDOW:
-        return f"meta-training diverged by outer step {step}: {skipped} of the last {WINDOW} meta-gradients were not finite; {advice}"
+        return (
+            f"meta-training diverged by outer step {step}: {skipped} of the last {WINDOW} meta-gradients were not "
+            f"finite; {advice}"
+        )
     if not objective <= DIVERGED:
         return (
             f"meta-training diverged by outer step {step}: the median meta-objective of the last {WINDOW} steps "
@@ -235,14 +238,16 @@ def metatrain(
     num_steps: int,
     seed: int,
     state_file: Path,
+    start_over: bool = True,
     report: Report = lambda done, total, text: None,
 ) -> tuple[TrainingState, dict[str, Any]]:
     """Meta-train an optimizer, or go on with the run in `state_file`; returns its last state and its description.
 
     **Arguments:** `settings` is the optimizer's entry in the config; `seed` starts weights and training problems;
+    `start_over` says what becomes of a `state_file` that is damaged or of another run: it is overwritten, or refused;
     `report(done, total, text)` is called every few seconds.
 
-    **Raises** `ReoptError` when the run diverges; `state_file` of other settings or damaged is started over.
+    **Raises** `ReoptError` when the run diverges, or the state file is refused.
     """
     training = settings.training
     description = {
@@ -256,10 +261,13 @@ def metatrain(
     if state_file.exists():
         try:
             arrays, stored = read_checkpoint(state_file)
-            if stored == description:
-                state = _unflatten(state, arrays, state_file)
-                report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
+            if stored != description:
+                raise ReoptError(f"{state_file} is the state of another run")
+            state = _unflatten(state, arrays, state_file)
+            report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
         except ReoptError as error:
+            if not start_over:
+                raise ReoptError(f"{error}; remove it or name another state file") from error
             report(0, training.outer_steps, f"starts over: {error}")
     run_to = make_step(task, num_steps, settings, seed)
     total, chunk, saved = training.outer_steps, 1, time.monotonic()

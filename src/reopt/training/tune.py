@@ -71,9 +71,7 @@ def tune(
     key = jax.random.fold_in(jax.random.key(seed), sorted(BASELINES).index(name))
     unit = np.asarray(jax.random.uniform(key, (draws, len(names)), jnp.float32), np.float64)
     # float32, as they are used: the table then holds exactly what was scored.
-    values = {
-        key: _from_unit(unit[:, column], ranges[key]).astype(np.float32) for column, key in enumerate(names)
-    }
+    values = {key: _from_unit(unit[:, column], ranges[key]).astype(np.float32) for column, key in enumerate(names)}
     batch = task.sample_batch(problem_key("tuning", seed), problems)
     scores = score_draws(name, task, values, num_steps=num_steps, problems=batch)
     edges = (unit < EDGE) | (unit > 1 - EDGE)

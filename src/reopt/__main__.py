@@ -1,0 +1,5 @@
+"""`python -m reopt` is the command `reopt`."""
+
+from reopt.cli import main
+
+main()
