@@ -129,12 +129,11 @@ def _slow_modes_carry(run: Run, config: "ClaimsConfig") -> Measured:
 
 def _polyak_mode(run: Run, config: "ClaimsConfig") -> Measured:
     theory = polyak(*run.problem["log10_eigenvalues"])
+    rate, momentum = float(theory.learning_rate), float(theory.momentum)
     mode = run.table("modes").sort_values("gain").iloc[-1]
     alpha = complex(mode["alpha_real"], mode["alpha_imag"])
     beta = complex(mode["beta_real"], mode["beta_imag"])
-    distance = max(
-        abs(alpha - theory.learning_rate) / theory.learning_rate, abs(beta - theory.momentum) / theory.momentum
-    )
+    distance = max(abs(alpha - rate) / rate, abs(beta - momentum) / momentum)
     return _exact(distance, distance <= config.polyak_tolerance)
 
 
@@ -229,8 +228,8 @@ def _arms_symmetric(run: Run, config: "ClaimsConfig") -> Measured:
 
 def _like_rmsprop(run: Run, config: "ClaimsConfig") -> Measured:
     own, probe = run.summary("adaptation"), run.summary("adaptation", "rmsprop")
-    values = [np.nan if own[key] is None else own[key] for key in ("exponent", "low", "high")]
-    return Measured(*values, met=bool(abs(values[0] - probe["exponent"]) <= config.exponent_tolerance))
+    exponent, low, high = (np.nan if own[key] is None else float(own[key]) for key in ("exponent", "low", "high"))
+    return Measured(exponent, low, high, met=abs(exponent - probe["exponent"]) <= config.exponent_tolerance)
 
 
 CLAIMS = (

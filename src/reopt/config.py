@@ -367,7 +367,9 @@ def _follow(model: type[Section], location: tuple[str | int, ...]) -> tuple[str,
         elif part != "[key]":
             keys.append(str(part))
             named = [schema.get("properties", {}).get(part), *schema.get("patternProperties", {}).values()]
-            inner = next((one for one in [*named, schema.get("additionalProperties"), schema.get("items")] if one), {})
+            inner: dict[str, Any] = next(
+                (one for one in [*named, schema.get("additionalProperties"), schema.get("items")] if one), {}
+            )
             block, schema = schema, resolve(inner)
     return ".".join(keys), block, schema
 

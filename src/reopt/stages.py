@@ -61,15 +61,15 @@ def stage(name: str, *, task: str = "", optimizer: str = "", baseline: str = "")
     if name == "tune":
         if baseline not in BASELINES:
             raise ReoptError(f"no baseline is called {baseline!r}; there are: {', '.join(BASELINES)}")
-        keys = ("baselines.draws", "baselines.problems", "baselines.seed", f"baselines.ranges.{baseline}")
-        return Stage(("reopt.training.tune", *problem), _task(task, *keys))
+        drawn = ("baselines.draws", "baselines.problems", "baselines.seed", f"baselines.ranges.{baseline}")
+        return Stage(("reopt.training.tune", *problem), _task(task, *drawn))
     if name == "evaluate":
         return Stage((*_SUBJECT, "reopt.training.evaluate", *problem), _task(task, "evaluation"))
     if name == "conditions":
         return Stage(("reopt.training.conditions", *problem), _task(task, "evaluation"))
     if name in _ANALYSES:
-        modules, keys = _ANALYSES[name]
-        return Stage((*_SUBJECT, *modules, *problem), _task(task, *keys))
+        needs, reads = _ANALYSES[name]
+        return Stage((*_SUBJECT, *needs, *problem), _task(task, *reads))
     raise ReoptError(f"no stage is called {name!r}")
 
 
@@ -79,7 +79,7 @@ def _of_every_task(config: dict[str, Any], *keys: str) -> tuple[str, ...]:
 
 def figure_stage(config: dict[str, Any], name: str) -> Stage:
     """A figure, for all tasks side by side. `config` is the file's content."""
-    modules = (f"reopt.figures.{name}", "reopt.figures.save", "reopt.figure_data")
+    modules: tuple[str, ...] = (f"reopt.figures.{name}", "reopt.figures.save", "reopt.figure_data")
     if name == "performance":
         modules += ("reopt.figures.schematic",)
     return Stage(modules, _of_every_task(config, "shown", "problem"))

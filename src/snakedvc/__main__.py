@@ -4,6 +4,7 @@ import argparse
 import difflib
 import sys
 from pathlib import Path
+from typing import Any
 
 from .accepting import accept
 from .errors import SnakedvcError
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
 def expected() -> str:
     """Return the text that `dvc.yaml` should have."""
     settings = read_settings()
-    stages = {}
+    stages: dict[str, dict[str, Any]] = {}
     for config in settings.configs:
         new = stages_of(config, jobs_of(config), settings)
         for name in stages.keys() & new.keys():

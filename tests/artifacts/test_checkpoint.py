@@ -180,7 +180,7 @@ def test_a_write_that_fails_leaves_the_earlier_file(checkpoint: Path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
-        with pytest.raises(ReoptError, match="cannot write .*whole.safetensors: File too large"):
+        with pytest.raises(ReoptError, match=r"cannot write .*whole.safetensors: File too large"):
             write_checkpoint(checkpoint, ARRAYS, DESCRIPTION | {"seed": 4})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -54,7 +54,7 @@ def edit_figure_module(prepared: Pipeline, folder: Path) -> None:
     prepared.edit(prepared.facts.figure_module)
     planned = prepared.planned()
     assert planned.keys() == prepared.facts.figure_rules
-    assert len(prepared.changed()) == sum(map(len, planned.values()))
+    assert prepared.outputs_of(prepared.changed()) == set().union(*planned.values())
 
 
 def change_one_value(prepared: Pipeline, folder: Path) -> None:

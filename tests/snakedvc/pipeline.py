@@ -93,7 +93,12 @@ class Pipeline:
 
     def changed(self) -> set[str]:
         """Return the stages that DVC finds changed."""
-        return {name for name in json.loads(self.dvc("status", "--json").stdout)}
+        return set(json.loads(self.dvc("status", "--json").stdout))
+
+    def outputs_of(self, stages: set[str]) -> set[str]:
+        """Return the results that these DVC stages make."""
+        described = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
+        return {path for name in stages for path in described[name]["outs"] if not path.startswith(".snakemake/")}
 
     def commit_git(self, message: str) -> None:
         self.git("add", "-A")

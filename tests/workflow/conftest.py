@@ -1,5 +1,6 @@
 """This project's own pipeline in a repository of its own, with a config of seconds."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -75,9 +76,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     project.set_config(tiny)
     bowl = "from reopt.tasks.quadratic import Settings, create\n\n__all__ = ['Settings', 'create']\n"
     (project.path / "src/reopt/tasks/bowl.py").write_text(bowl)
-    settings = (project.path / "pyproject.toml").read_text().split("[tool.snakedvc]")
+    settings = (project.path / "pyproject.toml").read_text()
     (project.path / "pyproject.toml").write_text(
-        f'{settings[0]}[tool.snakedvc]\nconfigs = ["config/laptop.yaml"]\n\n[tool.ruff]{settings[1].split("[tool.ruff]")[1]}'
+        re.sub(r"(?m)^configs = \[.*\]$", f'configs = ["{FACTS.config}"]', settings, count=1)
     )
     project.git("init", "-q")
     project.bridge("generate")

@@ -62,9 +62,11 @@ def read_json(path: Path | str) -> Any:
 def write_arrays(path: Path | str, arrays: dict[str, np.ndarray]) -> None:
     """Named arrays as compressed npz; numpy writes no time stamps into it."""
 
+    contents: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+
     def write(temporary: Path) -> None:
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, **{name: np.asarray(array) for name, array in arrays.items()})
+            np.savez_compressed(file, **contents)
 
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:

@@ -12,7 +12,7 @@ What does not reach the tolerance is never called a fixed point; it is kept apar
 a given value, see `free_system`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -141,7 +141,7 @@ def find_fixed_points(
         norms = np.linalg.norm(starts, axis=1)
         limit = diverged_norm * max(1.0, float(norms.max()))
         radius = merge_distance * (float(np.median(norms[norms > 0])) if norms.any() else 1.0)
-        options = {"tolerance": tolerance, "max_iterations": newton_iterations, "chunk": chunk}
+        options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": newton_iterations, "chunk": chunk}
         gradients = np.full(len(seeds), float(gradient))
 
         followed = _follow(system, starts, gradients, max_iterations=max_iterations, limit=limit, options=options)
@@ -303,7 +303,8 @@ def _all_jacobians(system: FreeSystem, points: np.ndarray, gradient: float, chun
 
 def _group(states: np.ndarray, residual: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Leaders (best residual first), and for each state the nearest-ranked leader within `radius` of it."""
-    which, leaders = np.full(len(states), -1), []
+    which = np.full(len(states), -1)
+    leaders: list[int] = []
     for i in np.argsort(residual, kind="stable"):
         if which[i] >= 0:
             continue

@@ -55,7 +55,7 @@ def linearize(
     full, inward, outward = np.zeros((size, size)), np.zeros(size), np.zeros(size)
     full[np.ix_(free, free)], inward[free], outward[free] = parts[:3]
     held = np.array([] if optimizer.clock is None else [optimizer.clock], int)
-    return Linearization(whole, full, inward, outward, parts[3], parts[4], np.float64(gradient), held)
+    return Linearization(whole, full, inward, outward, parts[3], parts[4], np.asarray(float(gradient)), held)
 
 
 @eqx.filter_jit

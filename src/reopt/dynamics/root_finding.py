@@ -217,12 +217,12 @@ def chord(
     running = ~search.diverged & (residual > tolerance * np.maximum(1, norms))
     arrived, taken = np.zeros(len(states), bool), search.iterations.copy()
     size = _padded(len(states))
-    gradients, inverse = jnp.asarray(_pad(gradients, size)), jnp.asarray(inverse)
+    shared = jnp.asarray(_pad(gradients, size)), jnp.asarray(inverse)
     for _ in range(max_iterations):
         if not running.any():
             break
-        new, new_residual = _chord(system, jnp.asarray(_pad(states, size)), gradients, inverse)
-        new, new_residual = np.asarray(new)[: len(states)], np.asarray(new_residual)[: len(states)]
+        stepped = _chord(system, jnp.asarray(_pad(states, size)), *shared)
+        new, new_residual = (np.asarray(part)[: len(states)] for part in stepped)
         running &= new_residual <= 0.5 * residual
         states[running], residual[running] = new[running], new_residual[running]
         taken += running

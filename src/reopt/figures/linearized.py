@@ -96,8 +96,8 @@ def figure(tasks: Mapping[str, Linearized]) -> Figure:
     for name, data in tasks.items():
         draw_curves(axes[name, "curves"], data)
         draw_problems(axes[name, "problems"], data)
-        if name != names[0]:
-            axes[name, "curves"].get_legend().remove()
+        if name != names[0] and (legend := axes[name, "curves"].get_legend()):
+            legend.remove()
     keep_outer_labels(axes, names)
     return drawing
 

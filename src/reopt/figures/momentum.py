@@ -1,11 +1,12 @@
 """Momentum: states around the fixed point, linear modes, response to a pulse (Fig. 2 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -58,7 +59,7 @@ def draw_states(ax: Axes, data: Momentum) -> None:
         flat[:, 1],
         c=steps,
         cmap=colors.cmap,
-        norm=colors.norm,
+        norm=cast(Normalize, colors.norm),
         s=2.5,
         linewidths=0,
         rasterized=True,

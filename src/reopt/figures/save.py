@@ -5,6 +5,7 @@ the order of formats does not matter.
 """
 
 import io
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -38,4 +39,8 @@ def save(figure: Figure, *paths: Path | str) -> None:
     """Write the figure to each path, as its suffix says. **Raises** `ReoptError`."""
     for path in map(Path, paths):
         content = render(figure, path.suffix.removeprefix("."))
-        write_atomically(path, lambda temporary, content=content: temporary.write_bytes(content))
+        write_atomically(path, partial(_write, content=content))
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

@@ -1,11 +1,12 @@
 """Learning-rate schedule: what an optimizer does of itself, without gradients (Fig. 4 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from reopt.figures.axes import arrange, keep_outer_labels, log_axis, pc_label, scale_steps, step_bar
@@ -33,7 +34,7 @@ def draw_trajectory(ax: Axes, data: Schedule) -> None:
         table["pc2"],
         c=table["step"],
         cmap=colors.cmap,
-        norm=colors.norm,
+        norm=cast(Normalize, colors.norm),
         s=7,
         linewidths=0,
         zorder=2,

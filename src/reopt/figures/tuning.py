@@ -102,7 +102,13 @@ def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
         title = label(name) if len(tasks) == 1 else f"{task_title(task)}\n{label(name)}"
         line[0].set_ylabel(title, fontweight="bold", color=look(name).color)
     drawing.supylabel("meta-objective", fontsize=8)
-    star = {"linestyle": "none", "marker": "*", "markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    star: dict[str, Any] = {
+        "linestyle": "none",
+        "marker": "*",
+        "markersize": 8,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.5,
+    }
     handles = [
         Line2D([], [], color="black", label="winner", **star),
         Line2D([], [], color="#D55E00", label="winner, at an edge", **star),

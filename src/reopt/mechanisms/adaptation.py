@@ -71,7 +71,7 @@ def adaptation(
     are NaN.
     """
     sizes = np.geomspace(limit * 10.0**-decades, limit, num_gradients)
-    settings = {"tolerance": tolerance, "max_iterations": max_iterations, "chunk": chunk}
+    settings: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations, "chunk": chunk}
     with double_precision():
         system = FreeSystem(to_double(optimizer), clock)
         gradients = np.concatenate([-sizes[::-1], [0.0], sizes])

@@ -65,7 +65,7 @@ def modes(linearization: Linearization) -> Modes:
     order = np.lexsort((-beta.imag, -beta.real, -np.abs(beta).round(12)))
     right = np.zeros((size, len(free)), complex)
     right[free] = vectors
-    return Modes(alpha[order], beta[order], right[:, order], np.float64(-linearization.direct), np.float64(condition))
+    return Modes(alpha[order], beta[order], right[:, order], np.asarray(-linearization.direct), np.asarray(condition))
 
 
 def modes_table(found: Modes) -> pd.DataFrame:

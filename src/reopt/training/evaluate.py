@@ -53,7 +53,7 @@ def evaluate(
             "task": task_name,
             "seed": seed,
             "problem": np.arange(problems),
-            "meta_objective": np.asarray(meta_objective(losses), np.float64),
+            "meta_objective": np.asarray(meta_objective(jnp.asarray(losses)), np.float64),
             "final_loss": final,
         }
     )
