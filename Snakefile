@@ -1,6 +1,7 @@
 """The pipeline: from a config to figures, claims and report. Each rule is one `reopt` command."""
 
 import os
+import sys
 
 from reopt.claims import claims_files
 from reopt.config import parse_config, read_yaml
@@ -16,7 +17,6 @@ from reopt.stages import (
 )
 from reopt.figure_data import figure_files
 from snakedvc import guard, record, section, sources
-from snakemake.exceptions import WorkflowError
 
 guard(workflow)
 if not workflow.overwrite_configfiles:
@@ -28,10 +28,10 @@ CONFIG = os.path.relpath((workflow.overwrite_configfiles or ["config/laptop.yaml
 try:
     NAME = parse_config(read_yaml(CONFIG), CONFIG).name
 except ReoptError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"error: {error}")  # a WorkflowError would add where in this file
 if config != read_yaml(CONFIG):
-    raise WorkflowError(
-        f"{CONFIG} must hold the whole config: copy it and change the copy instead of using --config"
+    sys.exit(
+        f"error: {CONFIG} must hold the whole config: copy it and change the copy instead of using --config"
     )
 R = f"results/{NAME}"
 os.environ.update(REOPT_PROGRESS="lines", REOPT_DIE_WITH_PARENT="1")

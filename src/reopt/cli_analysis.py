@@ -54,7 +54,7 @@ def _read(path: Path, kind, **sizes: int):
 
 @app.command()
 def record(subject: Subject, task: TaskName, out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None) -> None:
-    """Record states, gradients, updates and losses along runs, in float64; an npz file."""
+    """Record states, gradients, updates and losses along runs, run in float32 as in training; an npz file."""
     from reopt.artifacts.tables import write_arrays
     from reopt.dynamics import record as stage
 

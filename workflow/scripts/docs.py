@@ -11,12 +11,11 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from reopt.claims import CLAIMS
-from reopt.config import Config, load_config
+from reopt.config import Config, allowed, load_config
 from reopt.stages import judged, learned
 from reopt.training.evaluate import mean_interval
 
@@ -41,28 +40,8 @@ def config_page() -> str:
         lines += ["", f"## {name}", "", (section.get("description") or "").split("\n")[0], ""]
         lines += ["| key | allowed | meaning |", "|---|---|---|"]
         for key, value in section.get("properties", {}).items():
-            lines.append(f"| `{key}` | {_allowed(value)} | {value.get('description', '')} |")
+            lines.append(f"| `{key}` | {allowed(value)} | {value.get('description', '')} |")
     return "\n".join(lines) + "\n"
-
-
-def _allowed(value: dict[str, Any]) -> str:
-    if "$ref" in value:
-        return value["$ref"].rpartition("/")[2]
-    if "const" in value:
-        return f"`{value['const']}`"
-    if "enum" in value:
-        return ", ".join(f"`{item}`" for item in value["enum"])
-    for kind in ("anyOf", "oneOf"):
-        if kind in value:
-            return " or ".join(_allowed(item) for item in value[kind])
-    text = {"number": "number", "integer": "whole number", "string": "text", "null": "null"}.get(
-        value.get("type", ""), value.get("type", "")
-    )
-    if value.get("type") == "array":
-        text = f"list of {_allowed(value.get('items', {}))}"
-    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {value[word]:g}" for word, sign in bounds.items() if word in value]
-    return f"{text} {', '.join(limits)}".strip()
 
 
 def numbers() -> str:

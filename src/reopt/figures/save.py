@@ -31,8 +31,18 @@ def render(figure: Figure, kind: str, *, dpi: int | None = None) -> bytes:
             # Constrained layout starts from where it ended before: a second pass moves axes by a hair.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
+            _round_positions(figure)
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=dpi or figure.dpi)
     return buffer.getvalue()
+
+
+def _round_positions(figure: Figure) -> None:
+    # The layout's solver orders its variables by memory address, so that positions differ in their last bits from
+    # process to process, and SVG names clip paths by a hash of all bits.
+    for axes in figure.axes:
+        for which in ("original", "active"):
+            bounds = axes.get_position(original=which == "original").bounds
+            axes._set_position([round(float(bound), 6) for bound in bounds], which=which)  # type: ignore[attr-defined]
 
 
 def save(figure: Figure, *paths: Path | str) -> None:
