@@ -19,6 +19,9 @@ from reopt.dynamics.fixed_points import (
     find_fixed_points,
     search_seeds,
 )
+from reopt.dynamics.free_system import FreeSystem
+from reopt.dynamics.precision import double_precision, to_double
+from reopt.dynamics.root_finding import _newton_step
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import SGD, Adam, Momentum, RMSProp
@@ -274,3 +277,12 @@ def test_seeds_are_the_initial_state_visited_and_perturbed_ones():
     assert np.all(np.isin(perturbed[:, 2], states[:, 2]))  # the clock is not perturbed
     again = search_seeds(Adam(0.1), states, visited=20, perturbed=30, perturbation=2.0, seed=0)
     np.testing.assert_array_equal(again.states, seeds.states)
+
+
+def test_a_newton_step_waits_for_one_factorisation_at_a_time(gru):
+    # Two batched ones that run at once have been seen to block all of XLA's threads for ever.
+    with double_precision():
+        system = FreeSystem(to_double(gru))
+        states, gradients = jnp.zeros((4, system.size)), jnp.zeros(4)
+        program = _newton_step.lower(system, states, gradients).as_text()
+    assert program.count("@lapack_dgetrf") == 1

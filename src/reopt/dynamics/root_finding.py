@@ -126,14 +126,16 @@ def _newton_step(system: FreeSystem, states: Array, gradients: Array) -> tuple[A
     matrix = eye - jacobians(system, states, gradients)
     after = system.step(states, gradients)
     gap = states - after
-    newton = jnp.linalg.solve(matrix, gap[..., None])[..., 0]
     square = jnp.einsum("pki,pkj->pij", matrix, matrix)
     slope = jnp.einsum("pki,pk->pi", matrix, gap)
     size = jnp.mean(jnp.square(matrix), axis=(-2, -1))[:, None, None] * states.shape[-1]
     lengths = jnp.array([1.0, 0.5, 0.25, 0.1, 0.03, 0.01])[:, None, None]
     damping = jnp.array([1e-8, 1e-4, 1e-2, 1.0])[:, None, None, None]
-    damped = jnp.linalg.solve(square + damping * size * eye, jnp.broadcast_to(slope, (4, *slope.shape))[..., None])
-    stacked = jnp.concatenate([states[None], after[None], states - lengths * newton, states - damped[..., 0]])
+    # One solve for all: two that do not wait for each other can block all of XLA's threads, each waiting for a worker.
+    matrices = jnp.concatenate([matrix[None], square + damping * size * eye])
+    sides = jnp.concatenate([gap[None], jnp.broadcast_to(slope, (len(damping), *slope.shape))])
+    solved = jnp.linalg.solve(matrices, sides[..., None])[..., 0]
+    stacked = jnp.concatenate([states[None], after[None], states - lengths * solved[0], states - solved[1:]])
     residual = _norm(stacked - system.step(stacked, jnp.broadcast_to(gradients, stacked.shape[:-1])))
     residual = jnp.where(jnp.isfinite(residual), residual, jnp.inf)
     best = jnp.argmin(residual, axis=0)
