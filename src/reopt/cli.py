@@ -200,7 +200,8 @@ def main() -> None:
     """Entry point: an error that a user can mend is one line and exit code 2."""
     logging.getLogger("jax").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    importlib.import_module("reopt.cli_analysis")  # adds its commands to `app`
+    for more in ("reopt.cli_analysis", "reopt.cli_dissect"):  # each adds its commands to `app`
+        importlib.import_module(more)
     from snakedvc import die_with_parent
 
     if os.environ.get("REOPT_DIE_WITH_PARENT"):  # set by the Snakefile: a killed pipeline leaves no job behind

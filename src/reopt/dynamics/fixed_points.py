@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from reopt.dynamics.free_system import CLOCK, FreeSystem, jacobians
+from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero, jacobians
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import finite_states
 from reopt.dynamics.root_finding import BLOCK, Search, chord, iterate, newton, residuals
@@ -158,6 +158,8 @@ def find_fixed_points(
         result = np.full(len(candidates.states), NOT_CONVERGED)
         result[good] = which
         jacobian = _all_jacobians(system, points, float(gradient), chunk)
+        if not np.isfinite(jacobian).all():
+            raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
         bounds = error_bounds(system, points, jacobian, float(gradient))
     magnitudes = np.abs(np.linalg.eigvals(jacobian))
     singular = np.linalg.svd(np.eye(system.size) - jacobian, compute_uv=False)
@@ -296,8 +298,9 @@ def _stable_point(system: FreeSystem, search: Search, gradients: np.ndarray, opt
 def _all_jacobians(system: FreeSystem, points: np.ndarray, gradient: float, chunk: int) -> np.ndarray:
     parts = [np.zeros((0, system.size, system.size))]
     for first in range(0, len(points), chunk):
-        part = points[first : first + chunk]
-        parts.append(np.asarray(jacobians(system, jnp.asarray(part), jnp.full(len(part), gradient))))
+        held = np.full(len(points[first : first + chunk]), gradient)
+        part = beside_zero(system, points[first : first + chunk], held)
+        parts.append(np.asarray(jacobians(system, jnp.asarray(part), jnp.asarray(held))))
     return np.concatenate(parts)
 
 

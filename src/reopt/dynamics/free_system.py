@@ -72,3 +72,18 @@ class FreeSystem(eqx.Module):
 def jacobians(system: FreeSystem, states: Float[Array, "point free"], gradients: Float[Array, " point"]) -> Array:
     """dF/dh on the free components, for a batch of points: [point, free, free]."""
     return jax.vmap(jax.jacfwd(lambda state, gradient: system.step(state, gradient)))(states, gradients)
+
+
+TINY = 1e-30  # beside an exact 0, where a root has no derivative
+
+
+def beside_zero(
+    system: FreeSystem, states: Float[np.ndarray, "point free"], gradients: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, "point free"]:
+    """The states, with a hair added to components that are exactly 0 and by which F has no finite derivative there.
+
+    A second moment of 0 under a square root is such a component; what F does a hair beside it is what it does there.
+    """
+    states = np.asarray(states, np.float64)
+    bad = ~np.isfinite(np.asarray(jacobians(system, jnp.asarray(states), jnp.asarray(gradients)))).all(axis=1)
+    return np.where(bad & (states == 0), TINY, states)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from reopt.dynamics.free_system import CLOCK, FreeSystem
+from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
@@ -38,13 +38,18 @@ def linearize(
 ) -> Linearization:
     """Linearize at `point`, with a clock held at `clock`.
 
-    **Raises** `ReoptError` where a derivative is not finite: the optimizer has no linearization there.
+    Where a derivative is not finite, it is taken a hair beside those components that are exactly 0.
+
+    **Raises** `ReoptError` where it is not finite there either: the optimizer has no linearization.
     """
     point = np.asarray(point, np.float64)
     with double_precision():
         system = FreeSystem(to_double(optimizer), clock)
         at = system.restrict(point)
-        parts = [np.asarray(a, np.float64) for a in _derivatives(system, jnp.asarray(at), jnp.asarray(float(gradient)))]
+        near = beside_zero(system, at[None], np.array([float(gradient)]))[0]
+        parts = [
+            np.asarray(a, np.float64) for a in _derivatives(system, jnp.asarray(near), jnp.asarray(float(gradient)))
+        ]
         whole = system.embed(at)
     if not all(np.isfinite(part).all() for part in parts):
         raise ReoptError(

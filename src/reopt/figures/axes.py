@@ -165,4 +165,5 @@ def step_bar(ax: Axes, colors: ScalarMappable) -> None:
 
 def pc_label(explained: Any, component: int) -> str:
     """Name of a principal axis (counted from 1) with its share of the variance."""
-    return f"PC {component} ({100 * float(explained[component - 1]):.2g}%)"
+    share = 100 * float(explained[component - 1])
+    return f"PC {component} ({f'{share:.0f}' if share >= 10 else f'{share:.2g}'}%)"

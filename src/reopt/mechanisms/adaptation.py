@@ -17,13 +17,15 @@ knee, |g| = sqrt(eps / decay) for the slope at zero. A clock is held.
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from scipy import stats
 
-from reopt.dynamics.free_system import CLOCK, FreeSystem, jacobians
+from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero, jacobians
 from reopt.dynamics.pca import PCA
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.root_finding import iterate, newton, residuals
@@ -32,15 +34,17 @@ from reopt.mechanisms.schedule import coordinates
 from reopt.optimizers.base import Optimizer
 
 KNEE = 0.5**0.5  # the rate has fallen to this share of that at g = 0: where 1 / sqrt(1 + x^2) has its knee, x = 1
+NO_CHANGE = 1e-6  # a relative change of the rate, for a change of the gradient by itself, that counts as none
 ARMS = {-1.0: "negative", 0.0: "zero", 1.0: "positive"}
 
 
 class Adaptation(NamedTuple):
-    """The sweep, its summary, and update functions at some of its points."""
+    """The sweep, its summary, update functions at some of its points, and the states of all of them."""
 
     table: pd.DataFrame
     summary: dict[str, Any]
     functions: pd.DataFrame
+    states: Float[np.ndarray, "gradient hidden"]
 
 
 def adaptation(
@@ -65,7 +69,8 @@ def adaptation(
     sign are kept, on grids of `grid_points` gradients.
 
     Columns of the table beside those above: `gradient`, `arm`; `residual`, `converged`; `spectral_radius` of dF/dh at
-    the point and `time_constant` = -1 / ln(spectral_radius) in steps (inf if unstable); `from_start`, the distance
+    the point and `time_constant` = -1 / ln(spectral_radius) in steps (inf if unstable); `rate_time_constant`, that of
+    the mode by which the rate at zero follows a change of the gradient (NaN if it does not); `from_start`, the distance
     to the point found from the initial state over the typical norm of the points, and `rate_from_start`, the rate at
     zero there (both NaN if that search did not converge); `pc1`, `pc2`, `pc3`. Rates of points that did not converge
     are NaN.
@@ -78,9 +83,11 @@ def adaptation(
         followed = _follow_arms(system, system.restrict(point), sizes, settings)
         initial = system.restrict(np.asarray(system.optimizer.initial_state()))
         fresh, fresh_residual = _settle(system, np.tile(initial, (len(gradients), 1)), gradients, **settings)
+        followed = beside_zero(system, followed, gradients) if system.size else followed
         residual, radius = _examine(system, followed, gradients, chunk)
         states = system.embed(followed)
         rate, rate_at_zero, update = _rates(system.optimizer, states, gradients)
+        follows = _rate_time_constants(system, followed, gradients, chunk)
         _, fresh_rate, _ = _rates(system.optimizer, system.embed(fresh), gradients)
     norms = np.linalg.norm(followed, axis=1)
     converged = residual <= tolerance * np.maximum(1, norms)
@@ -101,6 +108,7 @@ def adaptation(
             "spectral_radius": radius,
             "converged": converged,
             "time_constant": np.where(radius > 0, time_constant, 0.0),
+            "rate_time_constant": np.where(converged, follows, np.nan),
             "from_start": np.where(settled & converged, apart, np.nan),
             "rate_from_start": np.where(settled, fresh_rate, np.nan),
             **coordinates(states, pca),
@@ -110,7 +118,7 @@ def adaptation(
     picked = np.concatenate([num_gradients - 1 - chosen[::-1], [num_gradients], num_gradients + 1 + chosen])
     picked = picked[converged[picked]]
     functions = _functions(optimizer, states[picked], gradients[picked], limit, grid_points)
-    return Adaptation(table, summarize(table), functions)
+    return Adaptation(table, summarize(table), functions, states)
 
 
 def _settle(
@@ -170,6 +178,51 @@ def _rates(
     pairs = np.stack([gradients, np.zeros(len(gradients))], axis=1)
     values, slopes = (np.asarray(a) for a in update_and_slope(optimizer, jnp.asarray(states), jnp.asarray(pairs)))
     return -slopes[:, 0], -slopes[:, 1], values[:, 0]
+
+
+def _rate_time_constants(
+    system: FreeSystem, states: np.ndarray, gradients: np.ndarray, chunk: int
+) -> Float[np.ndarray, " gradient"]:
+    """-1 / ln|lambda| of the mode of dF/dh through which most of the rate at zero follows a small change of g.
+
+    The point moves by dh = (I - J)^-1 B dg; with J = R diag(lambda) L^T the mode j moves the rate by
+    (grad rate . r_j)(l_j . dh), and relaxes as lambda_j^t. A momentum buffer moves the update, not its slope: its
+    share is 0. NaN where no mode moves the rate.
+    """
+    follows = np.full(len(states), np.nan)
+    if system.size == 0:
+        return follows
+    for first in range(0, len(states), chunk):
+        part = slice(first, first + chunk)
+        at, held = jnp.asarray(states[part]), jnp.asarray(gradients[part])
+        drives, slopes, rates = (np.asarray(a) for a in _rate_slopes(system, at, held))
+        matrices = np.asarray(jacobians(system, at, held))
+        for i, (matrix, drive, slope, rate) in enumerate(zip(matrices, drives, slopes, rates, strict=True)):
+            if not (np.isfinite(matrix).all() and np.isfinite(drive).all() and np.isfinite(slope).all()):
+                continue
+            values, vectors = np.linalg.eig(matrix)
+            moved = np.linalg.lstsq(np.eye(system.size) - matrix, drive, rcond=None)[0]
+            shares = np.abs((slope @ vectors) * np.linalg.lstsq(vectors, moved.astype(complex), rcond=None)[0])
+            leading = int(np.argmax(shares))
+            if shares[leading] * max(abs(gradients[first + i]), 1e-300) > NO_CHANGE * abs(rate):
+                magnitude = abs(values[leading])
+                with np.errstate(divide="ignore"):
+                    follows[first + i] = -1 / np.log(magnitude) if magnitude < 1 else np.inf
+    return follows
+
+
+@eqx.filter_jit
+def _rate_slopes(system: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array, Array]:
+    """dF/dg at (h, g), and the gradient and value of the rate at zero, -u'(0), with respect to h; row by row."""
+
+    def rate(state: Array) -> Array:
+        return -jax.grad(lambda g: system.advance(state, g)[1])(jnp.zeros((), state.dtype))
+
+    def one(state: Array, gradient: Array) -> tuple[Array, Array, Array]:
+        value, slope = jax.value_and_grad(rate)(state)
+        return jax.jacfwd(lambda g: system.step(state, g))(gradient), slope, value
+
+    return jax.vmap(one)(states, gradients)
 
 
 def _functions(

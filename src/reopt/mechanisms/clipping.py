@@ -162,6 +162,9 @@ def clipping(
       zero is 0 or not finite, or there is a jump, no slope is a share of it: thresholds and the like are NaN.
     - `threshold_positive`, `threshold_negative`: |g| where du/dg first falls below half of `slope_at_zero`; NaN if it
       does not within range. It is bracketed on a fine logarithmic grid, then bisected.
+    - `level`: where the update levels off, as a gradient: (largest u(g) - smallest u(g)) / (2 |slope at zero|) within
+      range, which is c for a hard clip at c and for c tanh(g / c) alike; NaN where there is no threshold of either
+      sign, for then it still rises.
     - `hardness`: |g| where the slope falls below 10% over that where it falls below 90%, geometric mean of both signs:
       1 is a hard clip, tanh has 5.6; NaN if out of range.
     - `asymmetry`: max |u(g) + u(-g) - 2 u(0)| / max |u(g) - u(-g)| over the grid; 0 is odd about u(0).
@@ -186,8 +189,9 @@ def clipping(
         up, up_slope = everywhere(magnitudes)
         down, down_slope = everywhere(-magnitudes)
         tiny = limit * 1e-13
-        beside, _ = everywhere(np.array([tiny, -tiny]))
-        jump = beside[:, 0] - beside[:, 1]
+        beside, _ = everywhere(np.array([tiny, -tiny, 1e-6 * tiny, -1e-6 * tiny]))
+        jump, nearer = beside[:, 0] - beside[:, 1], beside[:, 2] - beside[:, 3]
+        jump = np.where(np.abs(nearer) > 0.5 * np.abs(jump), jump, 0.0)  # a steep slope shrinks with the distance
         span = np.max(np.abs(up - down), axis=1)
         rounding = 1e-12 * np.abs(centre)
         jump = np.where(np.abs(jump) > 1e-6 * span + rounding, jump, 0.0)
@@ -212,6 +216,8 @@ def clipping(
         threshold = {sign: crossing(HALF, sign) for sign in (1.0, -1.0)}
         ratio = np.stack([crossing(LITTLE, sign) / crossing(ALMOST_ALL, sign) for sign in (1.0, -1.0)])
     with np.errstate(divide="ignore", invalid="ignore"):
+        reached = np.concatenate([up, down], axis=1)
+        level = 0.5 * (reached.max(axis=1) - reached.min(axis=1)) / np.abs(slope)
         asymmetry = np.where(span > 0, np.max(np.abs(up + down - 2 * centre[:, None]), axis=1) / span, 0.0)
         saturation = np.where(usable, 0.5 * (up_slope[:, -1] + down_slope[:, -1]) / slope, np.nan)
         known = np.isfinite(ratio)
@@ -228,6 +234,7 @@ def clipping(
             "jump": jump,
             "threshold_positive": threshold[1.0],
             "threshold_negative": threshold[-1.0],
+            "level": np.where(np.isfinite(threshold[1.0]) & np.isfinite(threshold[-1.0]), level, np.nan),
             "asymmetry": asymmetry,
             "hardness": hardness,
             "fraction_beyond": np.where(usable, fraction, np.nan),

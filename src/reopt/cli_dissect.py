@@ -1,0 +1,64 @@
+"""`reopt dissect`: the full examination of any optimizer, from any folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reopt.cli import LogFile, OutDir, Subject, app
+
+
+@app.command()
+def dissect(
+    subject: Subject,
+    task: Annotated[
+        str, typer.Option("--task", help="A task of the config, an installed task (quadratic), or file.py:task.")
+    ],
+    out: OutDir,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Config file; without one the task has its own defaults.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=2, max=1_000_000, help="Steps of a run; default: the config's, else 201.")
+    ] = None,
+    problems: Annotated[int, typer.Option(min=2, max=100_000, help="Problems to record.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Their seed.")] = 0,
+    draws: Annotated[
+        int, typer.Option(min=0, max=1_000_000, help="Draws a baseline is tuned with, where none is tuned yet.")
+    ] = 200,
+    log: LogFile = None,
+) -> None:
+    """Examine an optimizer: fixed points, modes, clipping, schedule, adaptation, and what they leave unexplained.
+
+    Writes readings.csv (a row a reading, a verdict a mechanism), schedule.csv, evaluation.csv, fixed_points.npz, the
+    figures, and index.html, one page with all of it, to the folder. SUBJECT may be any component-wise optax
+    transformation. Works in any folder.
+    """
+    from reopt.commands import writable
+    from reopt.dissection.dissect import FILES
+    from reopt.dissection.dissect import dissect as examine
+    from reopt.dissection.setting import setting_of, tuned_rivals
+    from reopt.progress import Reporter
+    from reopt.subjects import resolve
+
+    where = setting_of(task, config=config, steps=steps)
+    writable(*(out / file for file in FILES))
+    name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results)
+    with Reporter(f"dissect {name}", log) as report:
+        rivals = tuned_rivals(where, draws=draws, seed=seed, say=report.say)
+        rivals.pop(name, None)
+        result = examine(
+            optimizer,
+            where.task,
+            name=name,
+            task_name=where.name,
+            num_steps=where.num_steps,
+            problems=problems,
+            seed=seed,
+            rivals=rivals,
+            say=report.say,
+        )
+        for finding in result.findings:
+            report.say(f"{finding.mechanism}: {finding.verdict}; {finding.why}")
+        result.write(out)
+        report.say(f"written: {out / 'index.html'}")
