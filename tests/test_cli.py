@@ -267,6 +267,12 @@ WORDS = [  # a command, what is said of it
         for name in ("banana", "../momentum", "momentum.learning_rate", "''")
     ),
     *((f"figure {name} --out out", "no figure is called") for name in ("banana", "../momentum", "style", "''")),
+    ("dissect momentum --task banana --out out", "config/laptop.yaml has no task 'banana'; it has: quadratic"),
+    ("dissect momentum --task bad/none.py:task --out out", "there is no file bad/none.py"),
+    ("dissect momentum --task optax:adam --out out", "optax:adam() failed: TypeError"),
+    ("dissect momentum --task math:pi --out out", "math:pi is a float, not a reopt.tasks.base.Task"),
+    (f"dissect banana {TASK} --out out", "unknown subject 'banana'"),
+    (f"dissect momentum {TASK} --out out --problems 1", "--problems"),
     ("check-config", "Missing argument"),
     ("check-config bad/not.yaml", "bad/not.yaml, line 2"),
 ]
@@ -574,7 +580,7 @@ def test_a_process_of_its_own_shows_no_traceback(workshop: Path, words: str):
 
 COMMANDS = (
     *("metatrain", "tune", "evaluate", "conditions", "check-config", "record", "fixed-points", "linearize", "pca"),
-    *("update-functions", "gradient-density", "schedule", "adaptation", "figure", "claims"),
+    *("update-functions", "gradient-density", "schedule", "adaptation", "figure", "claims", "dissect"),
 )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reopt.cli import LogFile, OutDir, Subject, app
+from reopt.cli import DEFAULT, LogFile, OutDir, Subject, app
 
 
 @app.command()
@@ -16,7 +16,8 @@ def dissect(
     ],
     out: OutDir,
     config: Annotated[
-        Path | None, typer.Option("--config", help="Config file; without one the task has its own defaults.")
+        Path | None,
+        typer.Option("--config", help=f"Config file; default: {DEFAULT} where there is one, else the task's own."),
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=2, max=1_000_000, help="Steps of a run; default: the config's, else 201.")
@@ -41,6 +42,8 @@ def dissect(
     from reopt.progress import Reporter
     from reopt.subjects import resolve
 
+    if config is None and ":" not in task and DEFAULT.is_file():
+        config = DEFAULT
     where = setting_of(task, config=config, steps=steps)
     writable(*(out / file for file in FILES))
     name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results)

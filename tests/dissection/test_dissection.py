@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from jaxtyping import Array
 
+from reopt.cli import main
 from reopt.dissection.examine import examine
 from reopt.dissection.readings import COLUMNS, Finding, read, readings_table
 from reopt.optimizers.base import Optimizer
@@ -151,3 +152,52 @@ def test_an_update_that_jumps_is_a_clip_at_zero():
     table = readings_table(list(findings.values()))
     assert tuple(table.columns) == COLUMNS
     assert isinstance(table, pd.DataFrame)
+
+
+MINE = """
+import jax
+import jax.numpy as jnp
+import optax
+
+from reopt.tasks.base import Task
+
+optimizer = optax.chain(optax.clip(0.5), optax.trace(0.8), optax.scale(-0.3))
+
+
+class Bowl(Task):
+    num_params = property(lambda self: 3)
+
+    def sample(self, key):
+        return jax.random.normal(key, (3,))
+
+    def initial_params(self, problem):
+        return problem
+
+    def loss(self, problem, params, step):
+        return jnp.sum(jnp.array([1.0, 0.1, 2.0]) * params**2)
+
+
+task = Bowl()
+"""
+
+
+def test_an_optimizer_and_a_task_of_ones_own_are_dissected_in_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    words = "dissect mine.py:optimizer --task mine.py:task --out out --steps 60 --problems 8 --draws 20"
+    monkeypatch.setattr("sys.argv", ["reopt", *words.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    readings = pd.read_csv("out/readings.csv")
+    assert tuple(readings.columns) == COLUMNS
+    assert (readings.groupby("mechanism")["verdict"].nunique() == 1).all()
+    values = readings.set_index(["mechanism", "quantity"])["value"]
+    np.testing.assert_allclose(values["momentum", "beta_real"], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(values["clipping", "threshold"], 0.5, rtol=1e-2)
+    assert list(pd.read_csv("out/schedule.csv").columns) == ["step", "effective_learning_rate"]
+    runs = pd.read_csv("out/evaluation.csv")
+    assert set(runs["optimizer"]) == {"optimizer", "momentum", "rmsprop", "adam"}
+    page = (tmp_path / "out/index.html").read_text()
+    assert page.count("<img") == 5
+    assert "http" not in page.replace("http://www.w3.org", "")
