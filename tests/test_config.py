@@ -170,7 +170,7 @@ FILES: dict[str, tuple[bytes, str]] = {  # content, what the line says
     "an impossible date": (b"name: 2026-99-99\n", "not YAML: month must be in 1..12"),
     "an undefined alias": (b"name: *nothing\n", ", line 1: found undefined alias 'nothing'"),
     "a loop": (b"name: &a {b: *a}\n", ": "),
-    "aliases that multiply": (BOMB.encode(), "name: missing key"),
+    "aliases that multiply": (BOMB.encode(), "more than 30 aliases"),
     "deep brackets": (b"name: " + b"[" * 100_000, "not YAML"),
     "deep blocks": (b"name: " + b"{a: " * 5000 + b"}" * 5000, "not YAML"),
     "a number of many digits": (b"name: " + b"9" * 10_000, ": "),

@@ -1,9 +1,11 @@
 """The command `reopt`: one subcommand per rule of the pipeline, the same door for people and for Snakemake."""
 
 import importlib
+import io
 import logging
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -65,7 +67,7 @@ def metatrain(
     settings = read.learned(optimizer)
     outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv", "provenance.json")]
     writable(*outputs)
-    if state and state.absolute() in (path.absolute() for path in outputs):
+    if state and state.resolve() in (path.resolve() for path in outputs):
         raise ReoptError(f"--state {state} is an output of this run: it would be removed in the end")
     identity = {"settings": read.plain(), "code": read.code(), "seed": seed}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -143,6 +145,7 @@ def evaluate(
 
     Columns: optimizer, task, seed, problem, meta_objective, final_loss.
     """
+    import numpy as np
     import pandas as pd
 
     from reopt.artifacts.tables import write_table
@@ -165,7 +168,9 @@ def evaluate(
                 optimizer, target, name=name, task_name=task, problems=problems, seed=seed, num_steps=read.num_steps
             )
             mean, low, high = stage.mean_interval(result.table["meta_objective"].to_numpy())
-            report.say(f"{name}: meta-objective {mean:.4f} [{low:.4f}, {high:.4f}], {problems} problems")
+            lost = int((~np.isfinite(result.table["meta_objective"])).sum())
+            diverged = f"; diverged on {lost} of them" if lost else ""
+            report.say(f"{name}: meta-objective {mean:.4f} [{low:.4f}, {high:.4f}], {problems} problems{diverged}")
             results.append(result)
     write_table(out, pd.concat([result.table for result in results]))
     if curves:
@@ -197,7 +202,11 @@ def check_config(files: Annotated[list[Path], typer.Argument(help="Config files.
 
 
 def main() -> None:
-    """Entry point: an error that a user can mend is one line and exit code 2."""
+    """Entry point: an error is one line and exit code 2; with REOPT_TRACEBACK in the environment, all of it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what the terminal cannot show
+    warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that left their range: the commands say so themselves
     logging.getLogger("jax").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for more in ("reopt.cli_analysis", "reopt.cli_dissect"):  # each adds its commands to `app`
@@ -207,6 +216,7 @@ def main() -> None:
     if os.environ.get("REOPT_DIE_WITH_PARENT"):  # set by the Snakefile: a killed pipeline leaves no job behind
         die_with_parent()
     try:
+        _refuse_overwriting(sys.argv[1:])
         code = app(sys.argv[1:] or ["--help"], prog_name="reopt", standalone_mode=False)
     except ReoptError as error:
         _fail(error)
@@ -216,9 +226,30 @@ def main() -> None:
         _fail(ReoptError(f"{error.filename or 'the system says'}: {error.strerror or error}"))
     except MemoryError:
         _fail(ReoptError("out of memory; try fewer problems"))
+    except (SystemExit, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # whatever somebody's file or optimizer brings
+        if os.environ.get("REOPT_TRACEBACK"):
+            raise
+        words = " ".join(str(error).split())
+        words = words if len(words) <= 300 else f"{words[:297]}..."
+        _fail(ReoptError(f"{type(error).__name__}: {words} (REOPT_TRACEBACK=1 shows where)"))
     if code == INTERRUPTED:
         print("reopt: interrupted", file=sys.stderr)
     sys.exit(code)
+
+
+def _refuse_overwriting(arguments: list[str]) -> None:
+    """No file may be written that the same command reads, or writes as something else. **Raises** `ReoptError`."""
+    pairs = [item.partition("=") if item.startswith("--") else (item, "", "") for item in arguments]
+    words = [value or name for name, _, value in pairs if value or not name.startswith("--")]
+    for option in ("--out", "--curves", "--log", "--state"):
+        for i, (name, _, value) in enumerate(pairs):
+            target = value or (arguments[i + 1] if i + 1 < len(arguments) else "") if name == option else ""
+            if target and not Path(target).is_dir() and not target.startswith("/dev/"):
+                same = [word for word in words if word and Path(word).resolve() == Path(target).resolve()]
+                if len(same) > 1:
+                    raise ReoptError(f"{option} {target} is a file that this command also reads or writes otherwise")
 
 
 def _fail(error: ReoptError) -> NoReturn:

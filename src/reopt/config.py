@@ -5,6 +5,7 @@ A config file is whole in itself. The stages take their section as a plain objec
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +17,13 @@ from reopt.settings import Count, Finite, Fraction, NonNegative, Positive, Secti
 from reopt.tasks.registry import task_module
 
 MAX_BYTES = 1_000_000  # of a config file
+MOST_ALIASES = 30
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Baseline = Literal["sgd", "momentum", "rmsprop", "adam", "adam_decay"]
 
 
 def _each_once(items: list) -> list:
-    if twice := [item for item in items if items.count(item) > 1]:
+    if twice := [item for item, count in Counter(items).items() if count > 1]:
         raise ValueError(f"{twice[0]!r} stands there twice")
     return items
 
@@ -112,7 +114,8 @@ class TaskConfig(Section):
     def _shown_is_there(self) -> "TaskConfig":
         runs = [f"{name}-s{seed}" for name, entry in self.optimizers.items() for seed in entry.seeds]
         if self.shown not in runs:
-            raise ValueError(f"shown is {self.shown!r}, but must be one of {', '.join(runs)}")
+            listed = ", ".join(runs[:10]) + (", ..." if len(runs) > 10 else "")
+            raise ValueError(f"shown is {self.shown!r}, but must be one of {listed}")
         return self
 
 
@@ -283,7 +286,17 @@ class Config(Section):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML in which keys are text and each stands once."""
+    """YAML in which keys are text and each stands once, and aliases are few: many of them can unfold without end."""
+
+    aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self.aliases += 1
+            if self.aliases > MOST_ALIASES:
+                mark = self.peek_event().start_mark
+                raise yaml.MarkedYAMLError(problem=f"more than {MOST_ALIASES} aliases", problem_mark=mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()

@@ -83,6 +83,8 @@ class Reporter:
         """Lines to the log file; without any, only see that it can be written. **Raises** `ReoptError`."""
         if self._log is None:
             return
+        if self._log.is_fifo():  # it would be waited for without end
+            raise ReoptError(f"cannot write {self._log}: it is a pipe")
         try:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with open(self._log, "a", encoding="utf-8") as file:

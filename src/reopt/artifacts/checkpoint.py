@@ -48,6 +48,8 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, 
             raise ReoptError(f"{path} is a folder, not a checkpoint file")
         if not path.exists():
             raise ReoptError(f"there is no checkpoint at {path}")
+        if not path.is_file():  # a pipe would be waited for without end
+            raise ReoptError(f"{path} is not a file")
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -61,9 +63,10 @@ def read_checkpoint(path: Path | str) -> tuple[dict[str, np.ndarray], dict[str, 
         description = json.loads(text)
         if not isinstance(description, dict):
             raise TypeError("no keys")
-    except (ValueError, KeyError, TypeError) as error:
+        whole = _digest(text, arrays) == digest
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise ReoptError(f"the description inside checkpoint {path} is damaged") from error
-    if _digest(text, arrays) != digest:
+    if not whole:
         raise ReoptError(f"checkpoint {path} is damaged: its contents do not match the digest stored in it")
     return arrays, description
 

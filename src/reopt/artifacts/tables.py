@@ -1,8 +1,6 @@
 """Tidy tables as CSV, JSON documents, and arrays as npz without pickle; equal contents give equal bytes."""
 
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +81,9 @@ def read_arrays(path: Path | str, names: tuple[str, ...] = ()) -> dict[str, np.n
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("a single array, not an npz archive")
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        if odd := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+            raise ValueError(f"{odd[0]!r} is no array")
+    except Exception as error:  # numpy and zipfile raise whatever their parsers run into
         raise ReoptError(f"{path} is not a readable npz file: {_first_line(error)}") from error
     if missing := [name for name in names if name not in arrays]:
         raise ReoptError(f"{path} has no array {missing[0]!r}")
@@ -95,6 +95,8 @@ def _must_exist(path: Path | str) -> None:
         raise ReoptError(f"{path} is a folder, not a file")
     if not Path(path).exists():
         raise ReoptError(f"there is no file {path}")
+    if not Path(path).is_file():  # a pipe would be waited for without end
+        raise ReoptError(f"{path} is not a file")
 
 
 def _first_line(error: Exception) -> str:

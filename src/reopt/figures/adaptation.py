@@ -188,7 +188,8 @@ def caption(tasks: Mapping[str, Adaptation]) -> str:
         " visited states (open: not converged). (b) Update against gradient in the states that positive constant"
         " gradients lead to (grey dashes: g = 0). (c) Effective learning rate, minus the slope of those functions at"
         " zero gradient (parameter change per unit of gradient), against the size of g; dotted: the knee. The slope is"
-        " fitted to both arms beyond the knee. " + " ".join(parts)
+        " fitted to both arms beyond three times the knee, or to all of them where fewer than four points of an arm lie"
+        " beyond it. " + " ".join(parts)
     )
 
 

@@ -38,6 +38,7 @@ CHUNK_SECONDS = 4.0  # how long the compiled loop runs before Python looks at it
 # A run is given up when, over the last WINDOW outer steps, more than half of the meta-gradients were not finite
 # or the median meta-objective stood above DIVERGED (an optimizer that does nothing has 1).
 WINDOW = 100
+MOST_UNITS = 4096  # of a cell, as in the config
 DIVERGED = 10.0
 
 
@@ -61,6 +62,10 @@ class TrainingState(NamedTuple):
     best: LearnedOptimizer
     best_validation: Float[Array, ""]
     log: Log
+
+
+class _Diverged(ReoptError):
+    """The run in the state file had been given up."""
 
 
 Report = Callable[[int, int, str], None]
@@ -194,10 +199,12 @@ def load_learned(path: Path | str) -> LearnedOptimizer:
     arrays, description = read_checkpoint(path)
     try:
         architecture = description["optimizer"]
+        if not 1 <= architecture["units"] <= MOST_UNITS:
+            raise ValueError("units out of bounds")
         like = jax.eval_shape(lambda: create_learned(jax.random.key(0), **architecture))
         if not math.isfinite(like.input_scale) or not math.isfinite(like.output_scale):
             raise ValueError("a scale is not finite")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ReoptError(f"checkpoint {path} does not describe a learned optimizer") from error
     if any(name.startswith("best.") for name in arrays):
         arrays = {name.removeprefix("best."): a for name, a in arrays.items() if name.startswith("best.")}
@@ -209,22 +216,23 @@ def load_learned(path: Path | str) -> LearnedOptimizer:
 
 
 def _give_up(state: TrainingState) -> str | None:
-    """A sentence if the run has diverged."""
-    step = int(state.step)
-    if step < WINDOW:
+    """A sentence if the run has diverged; a run shorter than the window is judged at its end."""
+    step, total = int(state.step), len(state.log.skipped)
+    window = min(WINDOW, total)
+    if step < window:
         return None
-    recent = slice(step - WINDOW, step)
+    recent = slice(step - window, step)
     skipped = int(np.sum(np.asarray(state.log.skipped)[recent]))
-    objective = float(np.nanmedian(np.asarray(state.log.meta_objective)[recent]))
+    objective = float(np.median(np.nan_to_num(np.asarray(state.log.meta_objective)[recent], nan=np.inf)))
     advice = "try training.calm: 4.0, a lower training.learning_rate or a smaller training.clip.value"
-    if 2 * skipped > WINDOW:
+    if 2 * skipped > window:
         return (
-            f"meta-training diverged by outer step {step}: {skipped} of the last {WINDOW} meta-gradients were not "
+            f"meta-training diverged by outer step {step}: {skipped} of the last {window} meta-gradients were not "
             f"finite; {advice}"
         )
     if not objective <= DIVERGED:
         return (
-            f"meta-training diverged by outer step {step}: the median meta-objective of the last {WINDOW} steps "
+            f"meta-training diverged by outer step {step}: the median meta-objective of the last {window} steps "
             f"is {objective:.3g} (1 is an optimizer that does not move); {advice}"
         )
     return None
@@ -265,6 +273,10 @@ def metatrain(
                 raise ReoptError(f"{state_file} is the state of another run")
             state = _unflatten(state, arrays, state_file)
             report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
+            if problem := _give_up(state):
+                raise _Diverged(f"{problem}; its state is {state_file}, remove it to start over")
+        except _Diverged:
+            raise
         except ReoptError as error:
             if not start_over:
                 raise ReoptError(f"{error}; remove it or name another state file") from error
