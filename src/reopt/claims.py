@@ -209,7 +209,7 @@ def _s_curve(run: Run, config: "ClaimsConfig") -> Measured:
 def _rate_falls(run: Run, config: "ClaimsConfig") -> Measured:
     table = run.table("adaptation")
     falls = []
-    for _, arm in table[table["arm"] != "zero"].groupby("arm"):
+    for _, arm in table[(table["arm"] != "zero") & table["converged"]].groupby("arm"):  # others have no rate
         falls.append(-stats.spearmanr(arm["gradient"].abs(), arm["effective_learning_rate_at_zero"]).statistic)
     return _exact(min(falls), min(falls) >= config.rank_correlation)
 
