@@ -349,6 +349,8 @@ def tuning() -> dict[str, Tuning]:
         top = int(np.argmin(score))
         winner = {
             "baseline": name,
+            "diverged": int(np.isinf(score).sum()),
+            "dropped": 0,
             "meta_objective": float(score[top]),
             "at_edge": ["eps"] if name == "rmsprop" else [],
             "hyperparameters": {key: float(table[key][top]) for key in ("learning_rate", *others)},

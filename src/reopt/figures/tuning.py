@@ -14,7 +14,7 @@ from reopt.figures.palette import label, look, order, task_title
 from reopt.figures.style import TEXT_WIDTH, styled
 
 CEILING = 2.0
-"""Meta-objectives above this are drawn at it, as diverged ones are: they are worse than not moving."""
+"""Meta-objectives above this are drawn at it, as those of diverged and dropped draws are."""
 
 
 class Tuning(NamedTuple):
@@ -29,12 +29,12 @@ def _place(values: Any, scale: str) -> np.ndarray:
     return 1 - values if scale == "one_minus_log" else values
 
 
-def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning) -> None:
+def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning, ceiling: float = CEILING) -> None:
     """Meta-objective of all draws against one hyperparameter; range edges dotted, winner as a star."""
     low, high, scale = data.winner["ranges"][name]
     color = look(baseline).color
     objective = data.draws["meta_objective"].to_numpy(dtype=float)
-    fine = np.isfinite(objective) & (objective <= CEILING)
+    fine = np.isfinite(objective) & (objective <= ceiling)
     x = _place(data.draws[name], scale)
     ax.plot(
         x[fine],
@@ -49,7 +49,7 @@ def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning) -> None:
     )
     ax.plot(
         x[~fine],
-        np.full((~fine).sum(), CEILING),
+        np.full((~fine).sum(), ceiling),
         "|",
         color="#9A9A9A",
         markersize=3,
@@ -88,15 +88,16 @@ def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
     most = max(len(tasks[task][name].winner["ranges"]) for task, name in rows)
     drawing = Figure(figsize=(TEXT_WIDTH, 1.15 * len(rows) + 0.25), layout="constrained")
     grid = drawing.subplots(len(rows), most, squeeze=False, sharey="row")
-    floors: dict[str, float] = {}
-    for task, name in rows:
-        objective = tasks[task][name].draws["meta_objective"]
-        floors[task] = min(floors.get(task, np.inf), float(objective.min()))
+    span: dict[str, tuple[float, float]] = {}  # of what is drawn as points, by task
+    for task, baselines in tasks.items():
+        objective = pd.concat([data.draws["meta_objective"] for data in baselines.values()])
+        reached = objective[objective <= CEILING].to_numpy()
+        span[task] = float(objective.min()), min(CEILING, 1.25 * float(reached.max()) if reached.size else CEILING)
     for line, (task, name) in zip(grid, rows, strict=True):
         data = tasks[task][name]
         for ax, parameter in zip(line, _parameters(data), strict=False):
-            draw_landscape(ax, parameter, name, data)
-            ax.set_ylim(0.7 * floors[task], 1.15 * CEILING)
+            draw_landscape(ax, parameter, name, data, span[task][1])
+            ax.set_ylim(0.7 * span[task][0], 1.15 * span[task][1])
         for ax in line[len(data.winner["ranges"]) :]:
             ax.remove()
         title = label(name) if len(tasks) == 1 else f"{task_title(task)}\n{label(name)}"
@@ -114,7 +115,7 @@ def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
         Line2D([], [], color="#D55E00", label="winner, at an edge", **star),
         Line2D([], [], color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), label="range"),
         Line2D(
-            [], [], color="#9A9A9A", linestyle="none", marker="|", markersize=4, label=f"diverged or above {CEILING:g}"
+            [], [], color="#9A9A9A", linestyle="none", marker="|", markersize=4, label=f"dropped, diverged or above {CEILING:g}"
         ),
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=4)
@@ -128,11 +129,10 @@ def caption(tasks: Mapping[str, Mapping[str, Tuning]]) -> str:
         said = []
         for name in order(list(baselines)):
             draws, winner = baselines[name]
-            objective = draws["meta_objective"].to_numpy(dtype=float)
             settings = ", ".join(f"{key} {winner['hyperparameters'][key]:.4g}" for key in _parameters(baselines[name]))
             text = (
                 f"{label(name)} {winner['meta_objective']:.3g} at {settings} (best of {len(draws)} draws,"
-                f" {int((~np.isfinite(objective)).sum())} diverged"
+                f" {winner['diverged']} diverged, {winner['dropped']} dropped"
             )
             if winner["at_edge"]:
                 text += f"; at the edge of its range: {', '.join(winner['at_edge'])}"
@@ -141,6 +141,6 @@ def caption(tasks: Mapping[str, Mapping[str, Tuning]]) -> str:
     return (
         "Tuning of the baselines by random search: meta-objective (no unit) on the tuning problems against each"
         " hyperparameter; each point is a draw, the star the winner (vermilion where the hyperparameter sits at the"
-        f" edge of its range), dotted lines the range; ticks at the top are draws that diverged or ended above"
-        f" {CEILING:g}. " + " ".join(parts)
+        f" edge of its range), dotted lines the range; ticks at the top are draws that diverged, ended above"
+        f" {CEILING:g}, or were dropped early for being sure to end above a multiple of the best. " + " ".join(parts)
     )
