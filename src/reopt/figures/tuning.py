@@ -115,7 +115,13 @@ def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
         Line2D([], [], color="#D55E00", label="winner, at an edge", **star),
         Line2D([], [], color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), label="range"),
         Line2D(
-            [], [], color="#9A9A9A", linestyle="none", marker="|", markersize=4, label=f"dropped, diverged or above {CEILING:g}"
+            [],
+            [],
+            color="#9A9A9A",
+            linestyle="none",
+            marker="|",
+            markersize=4,
+            label=f"dropped, diverged or above {CEILING:g}",
         ),
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=4)

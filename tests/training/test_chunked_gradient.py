@@ -1,0 +1,138 @@
+"""The chunked meta-gradient against autodiff: however it is cut up, it is the same."""
+
+import functools
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reopt.errors import ReoptError
+from reopt.optimizers.learned import LearnedOptimizer, create_learned
+from reopt.tasks.quadratic import Quadratic
+from reopt.training import chunked_gradient, meta_gradient
+from reopt.training.chunked_gradient import Plan
+from reopt.training.unroll import meta_objective, unroll
+
+STEPS, BATCH = 11, 6
+TASK = Quadratic(dimension=3)
+CASES = [
+    ("gru", "raw", Plan()),
+    ("gru", "raw", Plan(6, 11, 1)),
+    ("gru", "raw", Plan(1, 5, 8)),
+    ("gru", "log1p", Plan(3, 1, 4)),
+    ("lstm", "raw", Plan(2, 3, 3)),
+    ("vanilla", "raw", Plan(1, 2, 50)),
+]
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@functools.cache
+def learned(cell: str, features: str = "raw") -> LearnedOptimizer:
+    """Random weights everywhere, readout and initial state too."""
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(
+        lambda: create_learned(
+            jax.random.key(0), cell=cell, units=4, features=features, input_scale=0.7, output_scale=0.3
+        )
+    )
+    return jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.normal(size=leaf.shape)), shapes)
+
+
+@functools.cache
+def problems():
+    return TASK.sample_batch(jax.random.key(1), BATCH)
+
+
+@functools.cache
+def by_autodiff(cell: str, features: str) -> tuple[np.ndarray, np.ndarray]:
+    def objective(optimizer):
+        each = meta_objective(unroll(optimizer, TASK, problems(), STEPS).losses)
+        return jnp.mean(each), each
+
+    (_, each), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(learned(cell, features))
+    return np.asarray(each), flat(gradient)
+
+
+def flat(tree: LearnedOptimizer) -> np.ndarray:
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+@pytest.mark.parametrize(("cell", "features", "plan"), CASES)
+def test_equals_autodiff(cell: str, features: str, plan: Plan):
+    objectives, gradient = jax.jit(
+        lambda o, p: chunked_gradient.meta_value_and_grad(o, TASK, p, num_steps=STEPS, plan=plan)
+    )(learned(cell, features), problems())
+    each, expected = by_autodiff(cell, features)
+    np.testing.assert_allclose(objectives, each, rtol=1e-12)
+    np.testing.assert_allclose(flat(gradient), expected, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_calmed_equals_the_other_implementation(cell: str):
+    def gradient(module, **options):
+        run = functools.partial(module.meta_value_and_grad, num_steps=STEPS, calm=0.7, **options)
+        return flat(jax.jit(lambda o, p: run(o, TASK, p)[1])(learned(cell), problems()))
+
+    ours = gradient(chunked_gradient, plan=Plan(blocks=4, segment=2))
+    np.testing.assert_allclose(ours, gradient(meta_gradient), rtol=1e-9, atol=1e-13)
+    exact = by_autodiff(cell, "raw")[1]
+    assert np.linalg.norm(ours - exact) > 1e-3 * np.linalg.norm(exact)  # there was something to cut
+
+
+def temporaries(num_steps: int, plan: Plan) -> int:
+    def gradient(optimizer, problems):
+        return chunked_gradient.meta_value_and_grad(optimizer, TASK, problems, num_steps=num_steps, plan=plan)
+
+    return jax.jit(gradient).lower(learned("gru"), problems()).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_memory_is_what_the_plan_says():
+    """A kept step holds h, z, r and c of 4 units for 18 parameters, in float64, beside losses and problems' paths."""
+    step = 8 * (4 * 4 * 18 + 2 * 18 + 6)
+    whole = temporaries(400, Plan())
+    assert whole == pytest.approx(400 * step, rel=0.15)
+    assert temporaries(400, Plan(chunks=3)) < 0.45 * whole
+    assert temporaries(400, Plan(blocks=20)) < 0.15 * whole
+    # Blocks of the square root of the steps: ten times the steps take about three times the memory.
+    assert temporaries(4000, Plan(blocks=64)) < 5 * temporaries(400, Plan(blocks=20))
+
+
+@pytest.mark.parametrize(
+    ("plan", "calm", "words"),
+    [(Plan(chunks=4), None, "6 problems cannot be cut into 4 chunks"), (Plan(chunks=2), 1.0, "all problems at once")],
+)
+def test_plans_that_do_not_fit_are_refused(plan: Plan, calm: float | None, words: str):
+    with pytest.raises(ReoptError, match=words):
+        chunked_gradient.meta_value_and_grad(learned("gru"), TASK, problems(), num_steps=3, calm=calm, plan=plan)
+
+
+def test_two_devices_give_the_numbers_of_one():
+    """In a process of its own, for the number of devices is fixed when jax starts."""
+    script = """
+        import jax
+        jax.config.update("jax_num_cpu_devices", 2)
+        import numpy as np
+        from reopt.optimizers.learned import create_learned
+        from reopt.tasks.quadratic import Quadratic
+        from reopt.training.chunked_gradient import Plan, meta_value_and_grad, over_devices
+
+        task, optimizer = Quadratic(), create_learned(jax.random.key(0), cell="lstm", units=8)
+        optimizer = jax.tree.map(lambda leaf: leaf + 0.02, optimizer)
+        problems = task.sample_batch(jax.random.key(1), 12)
+        assert len(jax.devices()) == 2
+        one = jax.jit(lambda o, p: meta_value_and_grad(o, task, p, num_steps=30))(optimizer, problems)
+        two = jax.jit(lambda o, p: over_devices(o, task, p, jax.devices(), num_steps=30, plan=Plan(chunks=3)))
+        for ours, other in zip(jax.tree.leaves(two(optimizer, problems)), jax.tree.leaves(one), strict=True):
+            np.testing.assert_allclose(ours, other, rtol=2e-4, atol=2e-5 * np.abs(other).max())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
