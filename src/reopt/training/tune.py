@@ -155,6 +155,19 @@ def score_draws(
     return Scores(objective, np.where(np.isfinite(at_least), at_least, np.inf), steps)
 
 
+def draw_hyperparameters(
+    name: str, ranges: dict[str, "Range"], *, draws: int, seed: int
+) -> tuple[Float[np.ndarray, "draw hyperparameter"], dict[str, np.ndarray]]:
+    """Draws of baseline `name` as places in their ranges, each in [0, 1] and in the order of names, and as values."""
+    names = sorted(ranges)
+    # A key of its own for each baseline, so that one more baseline changes no other's draws.
+    key = jax.random.fold_in(jax.random.key(seed), sorted(BASELINES).index(name))
+    unit = np.asarray(jax.random.uniform(key, (draws, len(names)), jnp.float32), np.float64)
+    # float32, as they are used: the table then holds exactly what was scored.
+    values = {key: _from_unit(unit[:, column], ranges[key]).astype(np.float32) for column, key in enumerate(names)}
+    return unit, values
+
+
 def tune(
     name: str, task: Task, ranges: dict[str, "Range"], *, draws: int, problems: int, seed: int, num_steps: int
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -165,12 +178,8 @@ def tune(
 
     **Raises** `ReoptError` when every draw diverges.
     """
+    unit, values = draw_hyperparameters(name, ranges, draws=draws, seed=seed)
     names = sorted(ranges)
-    # A key of its own for each baseline, so that one more baseline changes no other's draws.
-    key = jax.random.fold_in(jax.random.key(seed), sorted(BASELINES).index(name))
-    unit = np.asarray(jax.random.uniform(key, (draws, len(names)), jnp.float32), np.float64)
-    # float32, as they are used: the table then holds exactly what was scored.
-    values = {key: _from_unit(unit[:, column], ranges[key]).astype(np.float32) for column, key in enumerate(names)}
     batch = task.sample_batch(problem_key("tuning", seed), problems)
     scores = score_draws(name, task, values, num_steps=num_steps, problems=batch)
     edges = (unit < EDGE) | (unit > 1 - EDGE)
