@@ -20,7 +20,7 @@ from reopt.dissection import trajectories
 from reopt.dissection.dissect import Say
 from reopt.dissection.examine import Examination, examine
 from reopt.dissection.readings import ABSENT, MECHANISMS, PRESENT, UNDETERMINED, Finding, read
-from reopt.dissection.trajectories import Componentwise, Decay, Drive, Driven, Transformation
+from reopt.dissection.trajectories import Componentwise, Decay, Driven, Transformation
 from reopt.errors import ReoptError
 from reopt.figures import difference as picture
 from reopt.figures.save import save
@@ -34,7 +34,10 @@ COLUMNS = ("mechanism", "quantity", "index", "a_value", "a_low", "a_high", "b_va
 FILES = ("difference.csv", "difference.svg", "difference.png")
 TOLERANCE = 1e-6  # relative difference of updates that counts as none
 SAME = 1e-4  # relative distance of the intervals of a reading that counts as none
+NOTHING = 1e-9  # difference of readings in units of one (shares, ranges) that is rounding
+NO_BUFFER = 1e-9  # a mode with |beta| below this is a direct answer to the gradient
 OF_RUNS = ("fraction_clipped", "r2", "converged")  # tell more of the runs than of the optimizer: no sentence of theirs
+MOST_MODES, MOST_ROWS = 3, 12  # in a sentence, and of a mechanism in the printed table; difference.csv has all
 SHORTEST = 1000  # steps of the probes at least; else twice the horizon
 HARD = 1.5  # hardness below which a clip is called hard
 VERDICTS = {PRESENT: 1.0, ABSENT: 0.0, UNDETERMINED: np.nan}
@@ -42,36 +45,36 @@ Pairs = dict[tuple[str, str, int], tuple[float, float, float]]
 
 
 class Subject(NamedTuple):
-    """An optimizer to compare: what takes steps, and what can be examined (None, and `why`, where nothing can)."""
+    """An optimizer to compare: what takes steps, and what it was made of."""
 
     name: str
     transformation: Transformation
-    optimizer: Optimizer | None
-    why: str = ""
+    origin: Any
+
+    def componentwise(self) -> Optimizer:
+        """What can be examined: for an optax transformation that looks at parameters, how it acts where they are 0.
+
+        **Raises** `ReoptError` where it couples parameters: such a one can be compared, not examined.
+        """
+        if isinstance(self.origin, Optimizer):
+            return self.origin
+
+        def at_zero(gradient: Any, state: Any, params: Any = None) -> Any:
+            del params
+            return self.origin.update(gradient, state, optax.tree.zeros_like(gradient))
+
+        return from_optax(optax.GradientTransformation(self.origin.init, at_zero))
 
 
 def subject_of(name: str, found: Any) -> Subject:
-    """A subject from an optimizer of ours or an optax transformation. **Raises** `ReoptError`.
-
-    A transformation that looks at parameters is examined as it acts where they are 0. One that couples parameters can
-    be compared, not examined.
-    """
+    """A subject from an optimizer of ours or an optax transformation. **Raises** `ReoptError`."""
     if isinstance(found, FromOptax):
         found = found.transformation
     if isinstance(found, Optimizer):
         return Subject(name, Componentwise(found), found)
     if not (hasattr(found, "init") and hasattr(found, "update")):
         raise ReoptError(f"{name} is a {type(found).__name__}, not an optimizer of reopt or of optax")
-
-    def at_zero(gradient: Any, state: Any, params: Any = None) -> Any:
-        del params
-        return found.update(gradient, state, optax.tree.zeros_like(gradient))
-
-    try:
-        optimizer = from_optax(optax.GradientTransformation(found.init, at_zero))
-        return Subject(name, found, optimizer)
-    except ReoptError as error:
-        return Subject(name, found, None, str(error))
+    return Subject(name, found, found)
 
 
 def subject_from_words(words: str, *, task: Task, task_name: str, results: Path) -> Subject:
@@ -210,13 +213,20 @@ def difference(
     say(f"examining A: {one.name}")
     examined = [_examined(one, task, **settings)]
     aside = max(d.dependence for d in decays) > 0
-    apart = max(_at_zero(one, other, part.drive) for part in found) if aside else np.inf
+    if aside:  # from here on, as they act where the parameter is 0
+        at_zero = [part.drive._replace(params=np.zeros_like(part.drive.params)) for part in found]
+        bare = [trajectories.driven(one.transformation, other.transformation, drive) for drive in at_zero]
+    else:
+        bare = found
+    apart = max(float(part.difference.max()) for part in bare)
     if apart <= tolerance:  # one examination is that of both
         words.append(f"where the parameter is 0, they are equal to {_power(apart)} along the same trajectories")
         examined *= 2
     else:
         say(f"examining B: {other.name}")
         examined.append(_examined(other, task, **settings))
+        more, sentences = _compare_steady(bare[-1])
+        rows, words = rows + more, words + sentences
     for result, label in zip(examined, "AB", strict=True):
         if isinstance(result, str):
             words.append(f"{label} cannot be examined: {result}")
@@ -224,9 +234,11 @@ def difference(
         more, sentences = _compare_readings(*examined)  # type: ignore[arg-type]
         rows, words = rows + more, words + sentences
         if not any(sentence.startswith("clipping") for sentence in sentences) and apart > tolerance:
-            more, sentences = _compare_far_clipping(one, other, found[-1], tolerance)
+            optimizers = (examined[0][2], examined[1][2])  # type: ignore[misc]
+            more, sentences = _compare_far_clipping(*optimizers, bare[-1], tolerance)  # type: ignore[arg-type]
             rows, words = rows + more, words + sentences
-    if not any(sentence.startswith(("weight decay", *MECHANISMS[:4])) for sentence in words):
+    unread = any(isinstance(result, str) for result in examined)
+    if not unread and not any(sentence.startswith(("weight decay", *MECHANISMS[:4])) for sentence in words):
         words.append("no reading of momentum, clipping, schedule or adaptation tells them apart")
     return Difference((one.name, other.name), tolerance, found, pd.DataFrame(rows, columns=list(COLUMNS)), words)
 
@@ -244,9 +256,12 @@ def table_text(table: pd.DataFrame) -> str:
         return f"{value:.6g} [{low:.4g}, {high:.4g}]" if wide else f"{value:.6g}"
 
     rows = [("mechanism", "quantity", "A", "B")]
-    for _, row in table[~table["same"]].iterrows():
+    differs = table[~table["same"]]
+    for _, row in differs.groupby("mechanism", sort=False).head(MOST_ROWS).iterrows():
         at = f"step {row['index']}" if row["mechanism"] == "trajectories" else row["index"] or ""
         rows.append((row["mechanism"], f"{row['quantity']} {at}".strip(), written(row, "a"), written(row, "b")))
+    if more := len(differs) - len(rows) + 1:
+        rows.append(("", f"and {more} more", "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
@@ -315,7 +330,7 @@ def _parting_sizes(probes: Driven, tolerance: float) -> tuple[float, float]:
     sizes = np.abs(probes.drive.gradients[0, constant, 0])
     apart = (probes.difference[:, constant] > tolerance).any(axis=(0, 2))
     order = np.argsort(sizes, kind="stable")
-    sizes, apart = sizes[order], apart[order]
+    sizes, apart = sizes[order], np.asarray(apart)[order]
     if not apart.any() or apart.all():
         return np.nan, np.nan
     inside, outside = sizes[apart], sizes[~apart]
@@ -328,12 +343,6 @@ def _decay_of(subject: Subject, usual: float, num_steps: int) -> Decay:
     if isinstance(subject.transformation, Componentwise):
         return Decay(0.0, 0.0, 0.0, 0.0)
     return trajectories.weight_decay(subject.transformation, usual=usual, num_steps=num_steps)
-
-
-def _at_zero(a: Subject, b: Subject, drive: Drive) -> float:
-    """The largest difference along the drive with all parameters at 0."""
-    drive = drive._replace(params=np.zeros_like(drive.params))
-    return float(trajectories.driven(a.transformation, b.transformation, drive).difference.max())
 
 
 def _compare_decay(a: Decay, b: Decay) -> tuple[list[Row], list[str]]:
@@ -358,13 +367,39 @@ def _decay_words(label: str, found: Decay) -> str:
     )
 
 
+def _compare_steady(probes: Driven) -> tuple[list[Row], list[str]]:
+    """How the updates level off under constant gradients: where, and how sharply (where eps stands)."""
+    a, b = (trajectories.steady(probes, side) for side in (probes.a, probes.b))
+    rows: list[Row] = []
+    for quantity, one, other in zip(a._fields, a, b, strict=True):
+        alike = _overlap((one, one, one), (other, other, other))
+        rows.append(("constant_gradients", quantity, 0, one, one, one, other, other, other, alike))
+    if all(row[-1] for row in rows):
+        return rows, []
+    said = [
+        f"{label} does not level off in one bend"
+        if np.isnan(one.knee)
+        else f"{label}'s update levels off at {one.level:.4g} from gradient {one.knee:.4g} on, {_bend(one.sharpness)}"
+        for label, one in zip("AB", (a, b), strict=True)
+    ]
+    return rows, [f"constant gradients: {'; '.join(said)}"]
+
+
+def _bend(sharpness: float) -> str:
+    known = {1.0: ", as g / (|g| + eps): eps outside the root", 2.0: ", as g / sqrt(g² + eps): eps inside the root"}
+    if np.isinf(sharpness):
+        return "with a corner, as a hard clip"
+    return f"with sharpness {sharpness:.4g}" + next(
+        (words for value, words in known.items() if abs(sharpness - value) < 1e-3), ""
+    )
+
+
 def _examined(subject: Subject, task: Task, **settings: Any) -> tuple[Examination, dict[str, Finding], Optimizer] | str:
     """The examination and its findings, or why there is none."""
-    if subject.optimizer is None:
-        return subject.why
     try:
-        found = examine(subject.optimizer, task, **settings)
-        return found, {one.mechanism: one for one in read(found, subject.optimizer)}, subject.optimizer
+        optimizer = subject.componentwise()
+        found = examine(optimizer, task, **settings)
+        return found, {one.mechanism: one for one in read(found, optimizer)}, optimizer
     except ReoptError as error:
         return str(error)
 
@@ -383,11 +418,26 @@ def _overlap(
 
 
 def _pairs(findings: dict[str, Finding]) -> Pairs:
-    return {
+    """The readings by (mechanism, quantity, index), the modes of momentum in an order that does not depend on alpha:
+    by falling |beta|; and those without memory (beta = 0) in one sum with the direct response."""
+    found = {
         (finding.mechanism, row[0], row[1]): (row[2], row[3], row[4])
         for finding in findings.values()
         for row in finding.readings
     }
+    modes = [key[2] for key in found if key[:2] == ("momentum", "beta_real")]
+    beta = {i: complex(*(found["momentum", f"beta_{part}", i][0] for part in ("real", "imag"))) for i in modes}
+    order = sorted((i for i in modes if abs(beta[i]) > NO_BUFFER), key=lambda i: (-abs(beta[i]), -beta[i].imag))
+    place = {old: new for new, old in enumerate(order)}
+    parts = {key[1] for key in found if key[0] == "momentum" and key[1].startswith(("alpha", "beta", "timescale"))}
+    direct = [found.get(("momentum", "direct", 0), (0.0, 0.0, 0.0))]
+    direct += [found["momentum", "alpha_real", i] for i in modes if i not in place]
+    kept = {key: value for key, value in found.items() if key[0] != "momentum" or key[1] not in parts}
+    low, high = (sum(row[side] for row in direct) for side in (1, 2))
+    kept["momentum", "direct", 0] = (sum(row[0] for row in direct), low, high)
+    for old, new in place.items():
+        kept |= {("momentum", part, new): found["momentum", part, old] for part in sorted(parts)}
+    return kept
 
 
 def _compare_readings(
@@ -400,28 +450,23 @@ def _compare_readings(
     missing = (np.nan, np.nan, np.nan)
     for mechanism in MECHANISMS:
         verdicts = [side[mechanism].verdict for side in (a[1], b[1])]
-        rows.append(
-            (
-                mechanism,
-                "present",
-                0,
-                *[VERDICTS[verdicts[0]]] * 3,
-                *[VERDICTS[verdicts[1]]] * 3,
-                verdicts[0] == verdicts[1],
-            )
-        )
+        one, other = (VERDICTS[given] for given in verdicts)
+        rows.append((mechanism, "present", 0, one, one, one, other, other, other, verdicts[0] == verdicts[1]))
         keys = [key for key in dict.fromkeys([*readings[0], *readings[1]]) if key[0] == mechanism]
         differs = [] if verdicts[0] == verdicts[1] else ["present"]
         for key in keys:
             pair = readings[0].get(key, missing), readings[1].get(key, missing)
             # Rounding of an alpha, a beta or a rate that is 0 is no difference.
             size = max((abs(v[0]) for k, v in (*readings[0].items(), *readings[1].items()) if _kin(k, key)), default=0)
-            same = _overlap(*pair, absolute=1e-9 * size if np.isfinite(size) else 0.0)
+            rounding = NOTHING if key[1] in ("relative_range", "memory") else 1e-9 * size
+            same = _overlap(*pair, absolute=rounding if np.isfinite(rounding) else 0.0)
+            same |= key[1] == "peak_step" and verdicts == [ABSENT, ABSENT]
             rows.append((*key, *pair[0], *pair[1], same))
             if not same and key[1] not in OF_RUNS:
                 differs.append(key[1] if key[2] == 0 else f"{key[1]}[{key[2]}]")
-        if differs and mechanism != "remainder":
-            sentence = _sentence(mechanism, a[1][mechanism], b[1][mechanism], differs)
+        idle = verdicts == [ABSENT, ABSENT] and mechanism in ("momentum", "clipping")  # the rate is told as schedule
+        if differs and mechanism != "remainder" and not idle:
+            sentence = _sentence(mechanism, verdicts, readings, differs)
             if mechanism == "schedule":
                 sentence += _rates_words(a[0], b[0])
             words.append(sentence)
@@ -436,75 +481,81 @@ def _kin(key: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
     return key[0] == other[0] and (key[1].partition("_")[0] == other[1].partition("_")[0])
 
 
-def _sentence(mechanism: str, a: Finding, b: Finding, differs: list[str]) -> str:
-    said = [_describe(one) for one in (a, b)]
-    sides = f"both {said[0]}" if said[0] == said[1] else f"A: {said[0]}; B: {said[1]}"
-    text = f"{mechanism}: {sides}"
-    if mechanism == "momentum" and "direct" in differs:
-        values = [_value(one, "direct") for one in (a, b)]
-        if (abs(values[0]) > 0) != (abs(values[1]) > 0):
-            which = "A" if abs(values[0]) > 0 else "B"
-            if a.verdict == b.verdict == PRESENT:
-                text += f"; {which} alone answers a gradient directly besides its buffers (Nesterov)"
+def _sentence(mechanism: str, verdicts: list[str], readings: tuple[Pairs, Pairs], differs: list[str]) -> str:
+    describe = {"momentum": _momentum, "clipping": _clipping, "schedule": _schedule, "adaptation": _adaptation}
+    said = [
+        UNDETERMINED if given == UNDETERMINED else describe[mechanism](given, side)
+        for given, side in zip(verdicts, readings, strict=True)
+    ]
     if said[0] == said[1]:
-        text += f"; but not the same {', '.join(differs)}"
+        return f"{mechanism}: both {said[0]}; but not the same {', '.join(differs)}"
+    text = f"{mechanism}: A: {said[0]}; B: {said[1]}"
+    if mechanism == "momentum" and verdicts == [PRESENT, PRESENT]:
+        direct = [abs(_value(side, mechanism, "direct")) > 0 for side in readings]
+        if direct[0] != direct[1]:
+            which = direct.index(True)
+            nesterov = _nesterov(readings[which])
+            how = " as Nesterov's momentum does (alpha = beta times the direct response)" if nesterov else ""
+            text += f"; {'AB'[which]} alone answers a gradient directly besides its buffers{how}"
     return text
 
 
-def _value(finding: Finding, quantity: str, index: int = 0) -> float:
-    found = [row[2] for row in finding.readings if row[0] == quantity and row[1] == index]
-    return float(found[0]) if found else np.nan
-
-
-def _describe(finding: Finding) -> str:
-    """The finding in few words and numbers."""
-    if finding.verdict == UNDETERMINED:
-        return "undetermined"
-    return {"momentum": _momentum, "clipping": _clipping, "schedule": _schedule, "adaptation": _adaptation}[
-        finding.mechanism
-    ](finding)
+def _value(side: Pairs, mechanism: str, quantity: str, index: int = 0) -> float:
+    return float(side.get((mechanism, quantity, index), (np.nan,))[0])
 
 
 def _number(real: float, imaginary: float = 0.0) -> str:
-    if abs(imaginary) <= 1e-9 * abs(real):
+    if not abs(imaginary) > 1e-9 * abs(real):
         return f"{real:.6g}"
     return f"{real:.6g}{imaginary:+.6g}i"
 
 
-def _momentum(finding: Finding) -> str:
-    if finding.verdict == ABSENT:
-        return "none"
+def _modes(side: Pairs) -> list[list[float]]:
+    """alpha_real, alpha_imag, beta_real, beta_imag of each mode with a memory."""
     parts = ("alpha_real", "alpha_imag", "beta_real", "beta_imag")
-    count = sum(row[0] == "beta_real" for row in finding.readings)
-    modes = [[_value(finding, part, index) for part in parts] for index in range(count)]
-    text = ", ".join(f"beta = {_number(*mode[2:])} (alpha = {_number(*mode[:2])})" for mode in modes)
-    direct = _value(finding, "direct")
-    more = f", direct response {direct:.6g}" if np.isfinite(direct) and direct != 0 else ""
-    return f"{'one mode' if count == 1 else f'{count} modes'}, {text}{more}"
+    count = sum(key[:2] == ("momentum", "beta_real") for key in side)
+    return [[_value(side, "momentum", part, index) for part in parts] for index in range(count)]
 
 
-def _clipping(finding: Finding) -> str:
-    if finding.verdict == ABSENT:
+def _nesterov(side: Pairs) -> bool:
+    """Whether the modes are one real buffer with alpha = beta x direct response."""
+    modes, direct = _modes(side), _value(side, "momentum", "direct")
+    return len(modes) == 1 and bool(abs(modes[0][0] - modes[0][2] * direct) <= 1e-6 * abs(modes[0][0]))
+
+
+def _momentum(given: str, side: Pairs) -> str:
+    if given == ABSENT:
         return "none"
-    threshold, hardness = _value(finding, "threshold"), _value(finding, "hardness")
+    modes, direct = _modes(side), _value(side, "momentum", "direct")
+    leading = sorted(modes, key=lambda mode: -abs(complex(*mode[:2])))[:MOST_MODES]
+    text = ", ".join(f"beta = {_number(*mode[2:])} (alpha = {_number(*mode[:2])})" for mode in leading)
+    text = text if len(modes) <= MOST_MODES else f"of largest alpha {text}"
+    more = f", direct response {direct:.6g}" if abs(direct) > 0 else ""
+    return f"{'one mode' if len(modes) == 1 else f'{len(modes)} modes'}, {text}{more}"
+
+
+def _clipping(given: str, side: Pairs) -> str:
+    if given == ABSENT:
+        return "none"
+    threshold, hardness = _value(side, "clipping", "threshold"), _value(side, "clipping", "hardness")
     if threshold == 0:
         return "by sign"
     return f"clips at {threshold:.4g} ({'hard' if hardness < HARD else 'soft'})"
 
 
-def _schedule(finding: Finding) -> str:
-    initial, peak, final = (_value(finding, quantity) for quantity in ("initial", "peak", "final"))
-    if finding.verdict == ABSENT:
+def _schedule(given: str, side: Pairs) -> str:
+    initial, peak, final = (_value(side, "schedule", quantity) for quantity in ("initial", "peak", "final"))
+    if given == ABSENT:
         return f"constant rate {initial:.6g}"
-    rise = "" if peak in (initial, final) else f" over {peak:.6g} (step {_value(finding, 'peak_step'):.0f})"
+    rise = "" if peak in (initial, final) else f" over {peak:.6g} (step {_value(side, 'schedule', 'peak_step'):.0f})"
     return f"rate from {initial:.6g}{rise} to {final:.6g}"
 
 
-def _adaptation(finding: Finding) -> str:
-    if finding.verdict == ABSENT:
+def _adaptation(given: str, side: Pairs) -> str:
+    if given == ABSENT:
         return "none"
     names = {"exponent": "exponent", "knee": "knee at gradient", "time_constant": "time constant"}
-    values = {words: _value(finding, quantity) for quantity, words in names.items()}
+    values = {words: _value(side, "adaptation", quantity) for quantity, words in names.items()}
     return ", ".join(f"{words} {value:.4g}" for words, value in values.items() if np.isfinite(value)) or "present"
 
 
@@ -524,24 +575,25 @@ def _rates_words(a: Examination, b: Examination) -> str:
     return ""
 
 
-def _compare_far_clipping(a: Subject, b: Subject, probes: Driven, tolerance: float) -> tuple[list[Row], list[str]]:
+def _compare_far_clipping(a: Optimizer, b: Optimizer, probes: Driven, tolerance: float) -> tuple[list[Row], list[str]]:
     """Where updates part under large gradients alone: a threshold beyond the reach of the examination.
 
     Read in the initial state, up to the largest gradient that the probes have.
     """
     _, above = _parting_sizes(probes, tolerance)
-    if not np.isfinite(above) or a.optimizer is None or b.optimizer is None:
+    if not np.isfinite(above):
         return [], []
     limit = float(np.abs(probes.drive.gradients).max())
     levels = []
-    for optimizer in (a.optimizer, b.optimizer):
+    for optimizer in (a, b):
         place = Place("initial", 0.0, np.asarray(optimizer.initial_state(), np.float64))
         levels.append(float(clipping(optimizer, [place], np.zeros(1), limit=limit)["level"].iloc[0]))
-    same = _overlap((levels[0],) * 3, (levels[1],) * 3)
+    one, other = levels
+    same = _overlap((one, one, one), (other, other, other))
     said = [
         f"{label} does not clip" if np.isnan(level) else f"{label} clips at {level:.6g}"
         for label, level in zip("AB", levels, strict=True)
     ]
-    row: Row = ("clipping", "far_threshold", 0, *[levels[0]] * 3, *[levels[1]] * 3, same)
+    row: Row = ("clipping", "far_threshold", 0, one, one, one, other, other, other, same)
     where = "beyond the gradients that the examination reaches"
     return [row], [] if same else [f"clipping, {where}: {'; '.join(said)}"]

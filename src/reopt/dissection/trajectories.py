@@ -30,8 +30,8 @@ from reopt.training.unroll import batch_value_and_grad
 
 MOST_PARAMS = 64  # of a problem that are kept
 PULSE_GAP = 250  # steps between pulses: long for most memories, short of underflow for all but the shortest
-SIZES = 15  # of constant gradients
-SMALLEST, LARGEST = 1e-10, 1e4  # sizes of gradients that are reached whatever the task's own are
+SIZES = 29  # of constant gradients
+SMALLEST, LARGEST = 1e-16, 1e12  # sizes of gradients that are reached whatever the task's own are
 NO_UPDATE = 1e-290  # below this an update has lost its digits
 
 Transformation = Any  # what has optax's init and update; a pytree, so that arrays in it need no new compilation
@@ -124,7 +124,7 @@ def runs(transformation: Transformation, task: Task, *, family: str, seed: int, 
 def probes(gradients: Float[np.ndarray, "..."], params: Float[np.ndarray, "..."], *, num_steps: int) -> Drive:
     """Probing sequences of `num_steps` steps on one parameter, of sizes around those of the `gradients` met.
 
-    Families: zeros; pulses (one gradient every 250 steps); constant (15 sizes, both signs); ramp (slowly growing over
+    Families: zeros; pulses (one gradient every 250 steps); constant (29 sizes, both signs); ramp (slowly growing over
     the whole range of sizes, both signs); flips (of sign, at every step and at every 7th); random (at the usual size,
     and of all sizes); spikes (usual ones, and a rare one 1,000 times the largest met). Parameters are drawn anew at
     each step, of the size of the `params` met.
@@ -232,3 +232,47 @@ def weight_decay(transformation: Transformation, *, usual: float, num_steps: int
     if not (np.isfinite(shares).all() and proportional):
         return Decay(dependence, np.nan, np.nan, np.nan)
     return Decay(dependence, float(np.median(own)), float(own.min()), float(own.max()))
+
+
+class Steady(NamedTuple):
+    """The settled answer to constant gradients: |update| = level |g| / (|g|^p + knee^p)^(1/p), p the `sharpness`."""
+
+    level: float
+    knee: float
+    sharpness: float
+
+
+PROPER = 0.01  # relative distance from a straight line, and from a plateau, at either end of the sizes
+
+
+def steady(one: Driven, side: Float[np.ndarray, "step sequence param"]) -> Steady:
+    """How the update levels off under constant gradients, from the last step of the probes of that family.
+
+    Small gradients are answered in proportion, large ones all alike; in between one number, the sharpness, says how:
+    1 is lr g / (|g| + eps), eps outside the root; 2 is lr g / sqrt(g^2 + eps), eps inside it, its knee sqrt(eps);
+    infinity is a hard clip at the knee. Units: `level` of an update, `knee` of a gradient. NaN where the update does
+    not level off, or not in proportion below, within the sizes probed; a schedule multiplies the level.
+    """
+    held = one.drive.gradients[-1, :, 0]
+    chosen = (np.asarray(one.drive.family) == "constant") & (held > 0)
+    sizes, answers = held[chosen], -side[-1, chosen, 0]
+    nothing = Steady(np.nan, np.nan, np.nan)
+    if not (np.isfinite(answers).all() and (answers > 0).all()):
+        return nothing
+    inverse = sizes / answers
+    flat = abs(inverse[1] / inverse[0] - 1) < PROPER
+    level = answers[-1]
+    if not flat or abs(answers[-2] / level - 1) > PROPER:
+        return nothing
+    knee = float(inverse[0] * level)
+    nearest = int(np.argmin(np.abs(np.log(sizes / knee))))
+    ratio, bent = float(sizes[nearest] / knee), float(inverse[nearest] / inverse[0])
+    if bent <= max(1.0, ratio) * (1 + 1e-9):
+        return Steady(float(level), knee, np.inf)
+    if bent >= (1 + ratio**0.1) ** 10:
+        return nothing
+    low, high = 0.1, 100.0  # the bend falls with p, from a wide one to the corner of a clip
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if (1 + ratio**middle) ** (1 / middle) > bent else (low, middle)
+    return Steady(float(level), knee, low)
