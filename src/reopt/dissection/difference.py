@@ -41,6 +41,7 @@ MOST_MODES, MOST_ROWS = 3, 12  # in a sentence, and of a mechanism in the printe
 SHORTEST = 1000  # steps of the probes at least; else twice the horizon
 HARD = 1.5  # hardness below which a clip is called hard
 VERDICTS = {PRESENT: 1.0, ABSENT: 0.0, UNDETERMINED: np.nan}
+Row = tuple[str, str, int, float, float, float, float, float, float, bool]
 Pairs = dict[tuple[str, str, int], tuple[float, float, float]]
 
 
@@ -178,19 +179,28 @@ def difference(
         for found, name in zip((a, b), names, strict=True)
     )
     say("driving both with the same gradients")
+    found, usual = _same_gradients(one, other, task, seed=seed, num_steps=num_steps, problems=problems)
+    table = trajectories.trajectories_table(found, tolerance)
+    rows = [_trajectory_row(row, tolerance) for _, row in table.iterrows()]
+    if (largest := float(table["difference"].max())) <= tolerance:
+        words = [_equal_words(largest, found)]
+    else:
+        words = [_farthest_words(table.iloc[0]), *_where_words(found[-1], table, tolerance, num_steps)]
+        settings = {"num_steps": num_steps, "problems": problems, "seed": seed}
+        more, sentences = _tell_apart(one, other, found, task, settings, usual=usual, tolerance=tolerance, say=say)
+        rows, words = rows + more, words + sentences
+    return Difference((one.name, other.name), tolerance, found, pd.DataFrame(rows, columns=list(COLUMNS)), words)
+
+
+def _same_gradients(
+    a: Subject, b: Subject, task: Task, *, seed: int, num_steps: int, problems: int
+) -> tuple[list[Driven], float]:
+    """Both along runs of A, runs of B, and the probes; and the usual size of the gradients met."""
     drives = []
-    for subject, label in ((one, "A"), (other, "B")):
+    for subject, label in ((a, "A"), (b, "B")):
+        settings: dict[str, Any] = {"seed": seed, "num_steps": num_steps, "problems": problems}
         try:
-            drives.append(
-                trajectories.runs(
-                    subject.transformation,
-                    task,
-                    family=f"run of {label}",
-                    seed=seed,
-                    num_steps=num_steps,
-                    problems=problems,
-                )
-            )
+            drives.append(trajectories.runs(subject.transformation, task, family=f"run of {label}", **settings))
         except ReoptError:
             raise
         except Exception as error:  # whatever foreign code raises
@@ -198,49 +208,61 @@ def difference(
             raise ReoptError(f"{subject.name} cannot be run: {type(error).__name__}: {reason}") from error
     met, params = (np.concatenate([getattr(d, part).ravel() for d in drives]) for part in ("gradients", "params"))
     drives.append(trajectories.probes(met, params, num_steps=max(2 * num_steps, SHORTEST)))
-    found = [trajectories.driven(one.transformation, other.transformation, drive) for drive in drives]
-    table = trajectories.trajectories_table(found, tolerance)
-    rows = [_trajectory_row(row, tolerance) for _, row in table.iterrows()]
-    if table["difference"].max() <= tolerance:
-        words = [_equal_words(float(table["difference"].max()), found)]
-        return Difference((one.name, other.name), tolerance, found, pd.DataFrame(rows, columns=list(COLUMNS)), words)
-    words = [_farthest_words(table.iloc[0]), *_where_words(found[-1], table, tolerance, num_steps)]
     usual = float(np.median(np.abs(met[met != 0]))) if np.any(met != 0) else 1.0
-    decays = [_decay_of(subject, usual, num_steps) for subject in (one, other)]
-    more, sentences = _compare_decay(*decays)
-    rows, words = rows + more, words + sentences
-    settings = {"num_steps": num_steps, "problems": problems, "seed": seed}
-    say(f"examining A: {one.name}")
-    examined = [_examined(one, task, **settings)]
-    aside = max(d.dependence for d in decays) > 0
-    if aside:  # from here on, as they act where the parameter is 0
+    return [trajectories.driven(a.transformation, b.transformation, drive) for drive in drives], usual
+
+
+def _tell_apart(
+    a: Subject,
+    b: Subject,
+    found: list[Driven],
+    task: Task,
+    settings: dict[str, int],
+    *,
+    usual: float,
+    tolerance: float,
+    say: Say,
+) -> tuple[list[Row], list[str]]:
+    """Rows and sentences on the mechanisms of two optimizers that are not equal."""
+    decays = [_decay_of(subject, usual, settings["num_steps"]) for subject in (a, b)]
+    rows, words = _compare_decay(*decays)
+    bare = found
+    if max(decay.dependence for decay in decays) > 0:  # from here on, as they act where the parameter is 0
         at_zero = [part.drive._replace(params=np.zeros_like(part.drive.params)) for part in found]
-        bare = [trajectories.driven(one.transformation, other.transformation, drive) for drive in at_zero]
-    else:
-        bare = found
+        bare = [trajectories.driven(a.transformation, b.transformation, drive) for drive in at_zero]
     apart = max(float(part.difference.max()) for part in bare)
-    if apart <= tolerance:  # one examination is that of both
+    if apart <= tolerance:
         words.append(f"where the parameter is 0, they are equal to {_power(apart)} along the same trajectories")
-        examined *= 2
     else:
-        say(f"examining B: {other.name}")
-        examined.append(_examined(other, task, **settings))
         more, sentences = _compare_steady(bare[-1])
         rows, words = rows + more, words + sentences
-    for result, label in zip(examined, "AB", strict=True):
-        if isinstance(result, str):
-            words.append(f"{label} cannot be examined: {result}")
-    if not any(isinstance(result, str) for result in examined):
-        more, sentences = _compare_readings(*examined)  # type: ignore[arg-type]
+    optimizers = [_componentwise(subject) for subject in (a, b)]
+    for optimizer, label in zip(optimizers, "AB", strict=True):
+        if isinstance(optimizer, str):
+            words.append(f"{label} cannot be examined: {optimizer}")
+    if any(isinstance(optimizer, str) for optimizer in optimizers):
+        return rows, words
+    examined = []
+    for optimizer, label in zip(optimizers, "AB" if apart > tolerance else "A", strict=False):
+        say(f"examining {label}")
+        result = examine(optimizer, task, **settings)  # type: ignore[arg-type]
+        examined.append((result, {one.mechanism: one for one in read(result, optimizer)}))  # type: ignore[arg-type]
+    more, sentences = _compare_readings(examined[0], examined[-1])
+    rows, words = rows + more, words + sentences
+    if apart > tolerance and not any(sentence.startswith("clipping") for sentence in sentences):
+        more, sentences = _compare_far_clipping(*optimizers, bare[-1], tolerance)  # type: ignore[arg-type]
         rows, words = rows + more, words + sentences
-        if not any(sentence.startswith("clipping") for sentence in sentences) and apart > tolerance:
-            optimizers = (examined[0][2], examined[1][2])  # type: ignore[misc]
-            more, sentences = _compare_far_clipping(*optimizers, bare[-1], tolerance)  # type: ignore[arg-type]
-            rows, words = rows + more, words + sentences
-    unread = any(isinstance(result, str) for result in examined)
-    if not unread and not any(sentence.startswith(("weight decay", *MECHANISMS[:4])) for sentence in words):
+    if not any(sentence.startswith(("weight decay", *MECHANISMS[:4])) for sentence in words):
         words.append("no reading of momentum, clipping, schedule or adaptation tells them apart")
-    return Difference((one.name, other.name), tolerance, found, pd.DataFrame(rows, columns=list(COLUMNS)), words)
+    return rows, words
+
+
+def _componentwise(subject: Subject) -> Optimizer | str:
+    """What can be examined of it, or why nothing can."""
+    try:
+        return subject.componentwise()
+    except ReoptError as error:
+        return str(error)
 
 
 def table_text(table: pd.DataFrame) -> str:
@@ -264,9 +286,6 @@ def table_text(table: pd.DataFrame) -> str:
         rows.append(("", f"and {more} more", "", ""))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
-Row = tuple[str, str, int, float, float, float, float, float, float, bool]
 
 
 def _trajectory_row(row: pd.Series, tolerance: float) -> Row:
@@ -394,16 +413,6 @@ def _bend(sharpness: float) -> str:
     )
 
 
-def _examined(subject: Subject, task: Task, **settings: Any) -> tuple[Examination, dict[str, Finding], Optimizer] | str:
-    """The examination and its findings, or why there is none."""
-    try:
-        optimizer = subject.componentwise()
-        found = examine(optimizer, task, **settings)
-        return found, {one.mechanism: one for one in read(found, optimizer)}, optimizer
-    except ReoptError as error:
-        return str(error)
-
-
 def _overlap(
     a: tuple[float, float, float], b: tuple[float, float, float], *, relative: float = SAME, absolute: float = 0.0
 ) -> bool:
@@ -441,7 +450,7 @@ def _pairs(findings: dict[str, Finding]) -> Pairs:
 
 
 def _compare_readings(
-    a: tuple[Examination, dict[str, Finding], Optimizer], b: tuple[Examination, dict[str, Finding], Optimizer]
+    a: tuple[Examination, dict[str, Finding]], b: tuple[Examination, dict[str, Finding]]
 ) -> tuple[list[Row], list[str]]:
     """A row a reading, and a sentence a mechanism that differs."""
     rows: list[Row] = []
