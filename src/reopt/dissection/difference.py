@@ -36,7 +36,12 @@ TOLERANCE = 1e-6  # relative difference of updates that counts as none
 SAME = 1e-4  # relative distance of the intervals of a reading that counts as none
 NOTHING = 1e-9  # difference of readings in units of one (shares, ranges) that is rounding
 NO_BUFFER = 1e-9  # a mode with |beta| below this is a direct answer to the gradient
-OF_RUNS = ("fraction_clipped", "r2", "converged")  # tell more of the runs than of the optimizer: no sentence of theirs
+OF_RUNS = (
+    "fraction_clipped",
+    "r2",
+    "noise",
+    "converged",
+)  # tell more of the runs than of the optimizer: no sentence of theirs
 MOST_MODES, MOST_ROWS = 3, 12  # in a sentence, and of a mechanism in the printed table; difference.csv has all
 SHORTEST = 1000  # steps of the probes at least; else twice the horizon
 HARD = 1.5  # hardness below which a clip is called hard
@@ -250,7 +255,7 @@ def _tell_apart(
     more, sentences = _compare_readings(examined[0], examined[-1])
     rows, words = rows + more, words + sentences
     if apart > tolerance and not any(sentence.startswith("clipping") for sentence in sentences):
-        more, sentences = _compare_far_clipping(*optimizers, bare[-1], tolerance)  # type: ignore[arg-type]
+        more, sentences = _compare_far_clipping(optimizers[0], optimizers[1], bare[-1], tolerance)  # type: ignore[arg-type]
         rows, words = rows + more, words + sentences
     if not any(sentence.startswith(("weight decay", *MECHANISMS[:4])) for sentence in words):
         words.append("no reading of momentum, clipping, schedule or adaptation tells them apart")
@@ -439,8 +444,10 @@ def _pairs(findings: dict[str, Finding]) -> Pairs:
     order = sorted((i for i in modes if abs(beta[i]) > NO_BUFFER), key=lambda i: (-abs(beta[i]), -beta[i].imag))
     place = {old: new for new, old in enumerate(order)}
     parts = {key[1] for key in found if key[0] == "momentum" and key[1].startswith(("alpha", "beta", "timescale"))}
-    direct = [found.get(("momentum", "direct", 0), (0.0, 0.0, 0.0))]
-    direct += [found["momentum", "alpha_real", i] for i in modes if i not in place]
+    direct = [found["momentum", "alpha_real", i] for i in modes if i not in place]
+    given = found.get(("momentum", "direct", 0), (0.0, 0.0, 0.0))
+    if not np.isclose(given[0], sum(row[0] for row in direct), rtol=1e-9, atol=0):  # the same response, told twice
+        direct.append(given)
     kept = {key: value for key, value in found.items() if key[0] != "momentum" or key[1] not in parts}
     low, high = (sum(row[side] for row in direct) for side in (1, 2))
     kept["momentum", "direct", 0] = (sum(row[0] for row in direct), low, high)
