@@ -88,8 +88,14 @@ def _updates(transformation: Transformation, gradients: Array, params: Array) ->
         change, after = jax.vmap(transformation.update)(given[0], state, given[1])
         return _like(after, state), change.astype(jnp.float64)
 
-    start = jax.vmap(transformation.init)(params[0])
+    start = jax.tree.map(_long, jax.vmap(transformation.init)(params[0]))
     return jax.lax.scan(body, start, (gradients, params))[1]
+
+
+def _long(leaf: Any) -> Array:
+    """A count of steps in 64 bits: divided as a count of 32, it would make a schedule of float32."""
+    leaf = jnp.asarray(leaf)
+    return leaf.astype(jnp.int64) if leaf.dtype == jnp.int32 else leaf
 
 
 def _like(after: Any, before: Any) -> Any:
