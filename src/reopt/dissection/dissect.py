@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -11,6 +12,7 @@ from reopt.artifacts.tables import write_arrays, write_table, write_text
 from reopt.dissection.examine import Examination, examine
 from reopt.dissection.page import page
 from reopt.dissection.readings import FAINT, Finding, read, readings_table
+from reopt.dynamics.pca import PCA
 from reopt.figures import adaptation, clipping, momentum, performance, schedule
 from reopt.figures.save import render, save
 from reopt.optimizers.base import Optimizer
@@ -19,6 +21,16 @@ from reopt.training.evaluate import Evaluation, evaluate
 
 Say = Callable[[str], None]
 SHOWN_LAGS = 51  # of the impulse response in the figure
+
+
+def _in_the_plane(basis: PCA) -> dict[str, np.ndarray]:
+    """The principal components for drawing on two axes; states of fewer components have 0 on the others."""
+    missing = max(0, 2 - len(basis.explained))
+    return basis._asdict() | {
+        "components": np.pad(basis.components, ((0, missing), (0, 0))),
+        "explained": np.pad(basis.explained, (0, missing)),
+        "projected": np.pad(basis.projected, [(0, 0)] * (basis.projected.ndim - 1) + [(0, missing)]),
+    }
 
 
 class Dissection:
@@ -44,7 +56,7 @@ class Dissection:
     @cached_property
     def figures(self) -> dict[str, tuple[Figure, str]]:
         """(figure, caption) by name: performance, momentum, clipping, schedule, adaptation."""
-        found, basis = self.examination, self.examination.pca._asdict()
+        found, basis = self.examination, _in_the_plane(self.examination.pca)
         points = found.points._asdict()
         modes = found.modes[found.modes["participation"] > FAINT]
         impulse = found.impulse[found.impulse["lag"] < SHOWN_LAGS]
