@@ -44,6 +44,7 @@ LAGS = 400  # of the impulse response
 WIDE = 6.0  # decades of held gradients below that reach
 AMPLIFICATIONS = (1e6, 1e8, 1e10)  # of a second moment
 HELD = ("held", "amplified")
+DIVERGED = 1e6  # a loss beyond this many times its first
 NOISE_ROWS = 256  # places at which noise is looked for
 FADED = 1e-3  # a rate below this share of its peak is no place to read other mechanisms at
 
@@ -118,6 +119,7 @@ def examine(
         state_problems=min(4, problems),
         max_params=max_params,
     )
+    runs = _before_divergence(runs)
     smooth = _smooth(optimizer, runs)
     coasting = schedule(smooth, num_steps=num_steps)
     clock = _telling_step(coasting, num_steps)
@@ -171,6 +173,20 @@ def examine(
         noise=_noise(optimizer, runs, coasting),
         amplified=np.array([place.state for place in amplified]).reshape(-1, rest.size),
         reach=reach,
+    )
+
+
+def _before_divergence(runs: Recording) -> Recording:
+    """The runs, NaN from where a loss has passed DIVERGED times its first: what is met there tells of overflow."""
+    losses = runs.losses.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = np.logical_or.accumulate(~(losses <= losses[0] + DIVERGED * np.abs(losses[0])), axis=0)
+    lost[0] = False
+    few = runs.states.shape[1]
+    return runs._replace(
+        states=np.where(lost[:, :few, None, None], np.nan, runs.states),
+        gradients=np.where(lost[..., None], np.nan, runs.gradients),
+        updates=np.where(lost[..., None], np.nan, runs.updates),
     )
 
 

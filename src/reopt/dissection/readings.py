@@ -144,7 +144,7 @@ def clipping(found: Examination) -> Finding:
             ("threshold", 0, 0.0, 0.0, 0.0, "gradient"),
             ("slope", 0, np.inf, np.inf, np.inf, "update / gradient"),
             ("hardness", 0, 1.0, 1.0, 1.0, "1"),
-            ("fraction_clipped", 0, *_over_problems(met > 0), "1"),
+            ("fraction_clipped", 0, *_over_problems(met, 0.0), "1"),
         ]
         given, rough = _unless_rough(found, PRESENT)
         why = f"the update depends on the sign of the gradient: it jumps by {jump:.3g}"
@@ -174,7 +174,7 @@ def clipping(found: Examination) -> Finding:
             why += ": that is normalisation" if given == ABSENT else ""
         rows += [("threshold", 0, threshold, low, high, unit), ("hardness", 0, *_exact(hardness), "1")]
         if np.isfinite(met).any():
-            rows.append(("fraction_clipped", 0, *_over_problems(met > threshold), "1"))
+            rows.append(("fraction_clipped", 0, *_over_problems(met, threshold), "1"))
     given, rough = _unless_rough(found, given)
     return Finding("clipping", given, f"{why}; {rough}" if rough else why, rows)
 
@@ -207,9 +207,11 @@ def _unless_rough(found: Examination, given: str) -> tuple[str, str]:
     return UNDETERMINED, f"{words}: slopes mean nothing"
 
 
-def _over_problems(flags: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its 95% interval over problems of an array (step, problem, param)."""
-    shares = flags.mean(axis=(0, 2))
+def _over_problems(met: np.ndarray, beyond: float) -> tuple[float, float, float]:
+    """Share of the |gradients| (step, problem, param) met that are beyond, and its 95% interval over problems."""
+    known = np.isfinite(met)
+    flags = np.where(known, met > beyond, 0)
+    shares = flags.sum(axis=(0, 2)) / np.maximum(known.sum(axis=(0, 2)), 1)
     mean = float(shares.mean())
     half = 1.96 * float(shares.std(ddof=1)) / np.sqrt(shares.size) if shares.size > 1 else np.nan
     return mean, max(0.0, mean - half), min(1.0, mean + half)
@@ -274,10 +276,10 @@ def adaptation(found: Examination) -> Finding:
     beyond = good["gradient"].abs() > (summary["knee"] or 0.0)
     follows = good.loc[beyond & good["rate_time_constant"].notna(), "rate_time_constant"].to_numpy()
     if follows.size and given != ABSENT:
-        constant = float(np.median(follows)), float(follows.min()), float(follows.max())
-        rows.append(("time_constant", 0, *constant, "steps"))
-        with np.errstate(divide="ignore"):
-            rows.append(("beta2", 0, *(float(np.exp(-1 / value)) for value in constant), "1"))
+        constant = [float(np.median(follows)), float(follows.min()), float(follows.max())]
+        rows.append(("time_constant", 0, constant[0], constant[1], constant[2], "steps"))
+        value, low, high = (float(np.exp(-1 / steps)) if steps > 0 else 0.0 for steps in constant)
+        rows.append(("beta2", 0, value, low, high, "1"))
     why = f"the rate ranges over {change:.1%} of its largest value along the arms"
     own = found.adaptation.table["effective_learning_rate_at_zero"].abs()
     if given == ABSENT and own.min() < 0.9 * own.max():
@@ -368,6 +370,10 @@ def remainder(found: Examination, findings: dict[str, Finding], optimizer: Optim
     """
     gradients = found.recording.gradients
     true = found.recording.updates.astype(np.float64)
+    finite = np.isfinite(true).all(axis=2)
+    if not finite.all(axis=0).any():  # every run diverged: up to where half of them had
+        kept = int(np.sum(np.logical_and.accumulate(2 * finite.sum(axis=1) >= finite.shape[1])))
+        true, gradients = true[:kept], gradients[:kept]
     candidates = orders(distill(found, findings, optimizer))
     with np.errstate(all="ignore"):
         few = slice(0, FEW)
