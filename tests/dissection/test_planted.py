@@ -8,14 +8,14 @@ import numpy as np
 import optax
 import pytest
 from drawn import Drawn, drawn
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
 from reopt.dissection.examine import Examination, examine
 from reopt.dissection.readings import Finding, read
 from reopt.mechanisms.schedule import schedule
-from reopt.mechanisms.switching import response_modes
+from reopt.mechanisms.switching import response_modes, switching
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.optax_bridge import from_optax
 from reopt.tasks.quadratic import Quadratic
@@ -24,10 +24,10 @@ STEPS = 60
 PRESENT, ABSENT = "present", "absent"
 
 
-def draws(count: int, **strategies: st.SearchStrategy) -> Callable:
-    return lambda test: settings(max_examples=count, deadline=None, derandomize=True, database=None)(
-        given(**strategies)(test)
-    )
+def draws(examples: int, **strategies: st.SearchStrategy) -> Callable:
+    return lambda test: settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
+    )(given(**strategies)(test))
 
 
 def log_uniform(low: float, high: float) -> st.SearchStrategy[float]:
@@ -170,23 +170,34 @@ def squash(threshold: Array) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-CLIPS = {
-    "hard": lambda h: optax.chain(optax.clip(h[1]), optax.trace(h[2]), optax.scale(-h[0])),
-    "hard behind": lambda h: optax.chain(optax.trace(h[2]), optax.clip(h[1]), optax.scale(-h[0])),
-    "tanh": lambda h: optax.chain(squash(h[1]), optax.trace(h[2]), optax.scale(-h[0])),
-    "tanh behind": lambda h: optax.chain(optax.trace(h[2]), squash(h[1]), optax.scale(-h[0])),
-}
+NEUTRAL = 1e30  # a threshold that no gradient reaches
 
 
-@pytest.mark.parametrize("kind", CLIPS)
-@draws(10, rate=log_uniform(1e-3, 1), threshold=log_uniform(1e-3, 3), beta=st.just(0.0) | memory(1e-2, 0.9))
-def test_clips_alone_and_on_either_side_of_momentum(kind: str, rate: float, threshold: float, beta: float):
-    found, findings = dissected(drawn(CLIPS[kind], rate, threshold, beta))
+def clips(h: Array) -> optax.GradientTransformation:
+    """Four clips of which the draw takes one: tanh and hard, before and behind momentum."""
+    before, behind = (squash(h[2]), optax.clip(h[3])), (squash(h[4]), optax.clip(h[5]))
+    return optax.chain(*before, optax.trace(h[1]), *behind, optax.scale(-h[0]))
+
+
+@draws(
+    40,
+    rate=log_uniform(1e-3, 1),
+    threshold=log_uniform(1e-3, 3),
+    beta=st.just(0.0) | memory(1e-2, 0.9),
+    hard=st.booleans(),
+    behind=st.booleans(),
+)
+def test_clips_alone_and_on_either_side_of_momentum(
+    rate: float, threshold: float, beta: float, hard: bool, behind: bool
+):
+    thresholds = np.full(4, NEUTRAL)
+    thresholds[2 * behind + hard] = threshold
+    found, findings = dissected(drawn(clips, rate, beta, *thresholds))
     assert verdicts(findings) == none_but(clipping=PRESENT, momentum=PRESENT if beta else ABSENT)
     clip = findings["clipping"]
     assert abs(value(clip, "threshold") / threshold - 1) < 0.01
     # tanh: the slope 1 - tanh^2 falls to 0.1 at artanh(sqrt(0.9)), to 0.9 at artanh(sqrt(0.1)).
-    hardness = 1.0 if "hard" in kind else np.arctanh(0.9**0.5) / np.arctanh(0.1**0.5)
+    hardness = 1.0 if hard else np.arctanh(0.9**0.5) / np.arctanh(0.1**0.5)
     assert abs(value(clip, "hardness") / hardness - 1) < 1e-6
     beyond = np.mean(np.abs(found.recording.gradients) > threshold)
     assert abs(value(clip, "fraction_clipped") - beyond) < 0.01
@@ -204,7 +215,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@draws(5, a=st.floats(0, 1), b=st.floats(0, 1), rate=log_uniform(1e-4, 10))
+@draws(4, a=st.floats(0, 1), b=st.floats(0, 1), rate=log_uniform(1e-4, 10))
 def test_the_schedules_of_optax_at_every_step(shape: str, a: float, b: float, rate: float):
     planted = SHAPES[shape](a, b)
     chain = optax.chain(optax.trace(0.7), optax.scale_by_schedule(planted), optax.scale(-rate))
@@ -253,13 +264,10 @@ def test_clip_momentum_schedule_and_rmsprop_at_once(
     assert value(findings["remainder"], "r2") > 0.99
 
 
-def rmsprop(h: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.scale_by_rms(h[1], eps=h[2]), optax.scale(-h[0]))
-
-
-@draws(12, rate=log_uniform(1e-3, 0.1), decay=memory(1e-3, 0.3), eps=log_uniform(1e-12, 1e-8))
-def test_rmsprop(rate: float, decay: float, eps: float):
-    _, findings = dissected(drawn(rmsprop, rate, decay, eps))
+@draws(15, rate=log_uniform(1e-3, 0.1), decay=memory(1e-3, 0.3))
+def test_rmsprop(rate: float, decay: float):
+    planted = np.full(STEPS + 1, rate)
+    _, findings = dissected(drawn(CHAINS["clip, rms, trace, schedule"], NEUTRAL, decay, 0.0, *planted))
     assert verdicts(findings) == none_but(adaptation=PRESENT)
     assert abs(value(findings["adaptation"], "exponent") + 1) < 0.01
     assert abs(value(findings["adaptation"], "beta2") - decay) < 1e-4
@@ -324,11 +332,11 @@ def trace_of_sign(h: Array) -> optax.GradientTransformation:
 
 
 @draws(4, rate=log_uniform(1e-4, 0.1), beta=memory(1e-2, 0.7))
-def test_a_buffer_after_a_sign(rate: float, beta: float):
-    _, findings = dissected(drawn(trace_of_sign, rate, beta))
-    assert findings["momentum"].verdict == PRESENT
-    assert_modes(findings["momentum"], {beta: 1.0})
-    assert "after the step" in findings["momentum"].why
+def test_a_buffer_after_a_sign_is_told_from_one_behind_it(rate: float, beta: float):
+    found = switching(drawn(trace_of_sign, rate, beta), np.zeros(2))
+    assert not found.behind
+    np.testing.assert_allclose(found.response, beta ** np.arange(41), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose([found.alpha[0], found.beta[0], found.direct], [1, beta, 0], rtol=1e-6, atol=1e-9)
 
 
 @draws(
