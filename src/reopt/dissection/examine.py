@@ -212,8 +212,8 @@ def _amplified(optimizer: Optimizer, wide: Adaptation) -> list[Place]:
 
 def _noise(optimizer: Optimizer, runs: Recording, coasting: Schedule) -> Noise:
     """The noise at a few hundred of the gradients and states met."""
-    states = runs.states.reshape(-1, runs.states.shape[-1]).astype(np.float64)
     gradients = runs.gradients[:, : runs.states.shape[1]].reshape(-1).astype(np.float64)
+    states = runs.states.reshape(gradients.size, runs.states.shape[-1]).astype(np.float64)
     good = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(gradients) & (gradients != 0))
     if not good.size:
         return Noise(0.0, 0.0, 0.0)
