@@ -171,7 +171,7 @@ def examine(
         middle=even_part(smooth, arms, clock=clock),
         switching=switching(smooth, rest, pulse=largest, clock=clock) if jumps else None,
         noise=_noise(optimizer, runs, coasting),
-        amplified=np.array([place.state for place in amplified]).reshape(-1, rest.size),
+        amplified=np.array([place.state for place in amplified]).reshape(len(amplified), rest.size),
         reach=reach,
     )
 
