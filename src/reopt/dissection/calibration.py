@@ -84,7 +84,7 @@ def _hashed(value: Array, seed: Array) -> Array:
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
     bits = bits ^ (bits >> 16)
-    return jax.lax.stop_gradient(3**0.5 * (2 * bits.astype(jnp.float32) / 2**32 - 1))
+    return jax.lax.stop_gradient(3**0.5 * (bits.astype(jnp.float32) / 2.0**31 - 1))
 
 
 def innocent(kind: str, rng: np.random.Generator) -> Optimizer:
