@@ -4,6 +4,7 @@ Where the pipeline knows what it examines, this takes what comes: an optimizer w
 a state at which derivatives do not exist (a second moment of 0 under a root), with a schedule that ends at 0.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -19,10 +20,12 @@ from reopt.dynamics.pca import PCA, pca
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import Recording, finite_states, record
 from reopt.errors import ReoptError
-from reopt.mechanisms.adaptation import Adaptation, adaptation
+from reopt.mechanisms.adaptation import Adaptation, adaptation, even_part
 from reopt.mechanisms.clipping import (
     Place,
     clipping,
+    common_level,
+    evaluate_update_functions,
     gradient_density,
     gradient_grid,
     gradient_limit,
@@ -30,12 +33,19 @@ from reopt.mechanisms.clipping import (
     update_functions,
 )
 from reopt.mechanisms.momentum import impulse_response, modes, modes_table
+from reopt.mechanisms.noise import Noise, update_noise
 from reopt.mechanisms.schedule import Schedule, schedule
+from reopt.mechanisms.switching import Switching, switching
 from reopt.optimizers.base import Optimizer
 from reopt.tasks.base import Task
 
 REACH = 100.0  # how far beyond the largest gradient met an update function is followed
 LAGS = 400  # of the impulse response
+WIDE = 6.0  # decades of held gradients below that reach
+AMPLIFICATIONS = (1e6, 1e8, 1e10)  # of a second moment
+HELD = ("held", "amplified")
+DIVERGED = 1e6  # a loss beyond this many times its first
+NOISE_ROWS = 256  # places at which noise is looked for
 FADED = 1e-3  # a rate below this share of its peak is no place to read other mechanisms at
 
 
@@ -65,8 +75,10 @@ class Nudged(Optimizer):
 
 class Examination(NamedTuple):
     """What was found; `settled` says that `linearization.point` is a stable fixed point, not just where the
-    autonomous trajectory was at its end. `held` is `clipping` in the states of the adaptation arms, `clock` the
-    step at which a clock was held."""
+    autonomous trajectory was at its end; `clock` is the step at which a clock was held. `middle` is the even part of
+    `adaptation`. `held` is `clipping` in the even parts of the states of gradients held over a wide range, and, for
+    an optimizer that normalises, in states with a huge second moment ("amplified"). `switching` is there where the
+    update jumps with the sign of the gradient."""
 
     recording: Recording
     points: FixedPoints
@@ -82,6 +94,11 @@ class Examination(NamedTuple):
     density: pd.DataFrame
     schedule: Schedule
     adaptation: Adaptation
+    middle: Adaptation
+    switching: Switching | None
+    noise: Noise
+    amplified: Float[np.ndarray, "amplified hidden"]
+    reach: float  # the largest gradient held
 
 
 def examine(
@@ -102,6 +119,7 @@ def examine(
         state_problems=min(4, problems),
         max_params=max_params,
     )
+    runs = _before_divergence(runs)
     smooth = _smooth(optimizer, runs)
     coasting = schedule(smooth, num_steps=num_steps)
     clock = _telling_step(coasting, num_steps)
@@ -113,14 +131,6 @@ def examine(
     basis = pca(runs.states, clock=optimizer.clock)
     smallest = gradient_limit(runs.gradients, quantile=0.3, factor=1.0)
     largest = gradient_limit(runs.gradients, factor=1.0)
-    arms = adaptation(
-        smooth,
-        point=rest,
-        limit=largest,
-        decades=float(np.clip(np.log10(largest / smallest), 1.0, 8.0)),
-        pca=basis,
-        clock=clock,
-    )
     visited = tuple(sorted({1, num_steps // 10, num_steps // 2}))
     where = places(smooth, point=rest, states=runs.states, pca=basis, linearization=linear, visited_steps=visited)
     grid = gradient_grid(
@@ -128,12 +138,21 @@ def examine(
         linear_limit=gradient_limit(runs.gradients, quantile=0.9, factor=1.0),
     )
     reach = REACH * largest
-    arm_places = [
+    sweep = partial(adaptation, smooth, point=rest, pca=basis, clock=clock)
+    wide = even_part(smooth, sweep(limit=reach, decades=WIDE), clock=clock)
+    held = [
         Place("held", gradient, state)
-        for gradient, state, converged in zip(arms.table["gradient"], arms.states, arms.table["converged"], strict=True)
+        for gradient, state, converged in zip(wide.table["gradient"], wide.states, wide.table["converged"], strict=True)
         if converged
     ]
-    looked_at = clipping(smooth, [*where, *arm_places], runs.gradients, limit=reach)
+    amplified = _amplified(smooth, wide)
+    looked_at = clipping(smooth, [*where, *held, *amplified], runs.gradients, limit=reach)
+    level = common_level(looked_at)
+    # Beyond a clip a larger gradient is no larger to what comes after it; near a soft one it already is less so.
+    limit = min(largest, 0.1 * level.threshold) if level.seen_in != "rest" and level.threshold > 0 else largest
+    arms = sweep(limit=limit, decades=float(np.clip(np.log10(limit / min(smallest, 1e-3 * limit)), 1.0, 8.0)))
+    coasting = schedule(smooth, num_steps=num_steps, point=rest, pca=basis)
+    jumps = bool(looked_at["jump"].ne(0).any())
     return Examination(
         recording=runs,
         points=points,
@@ -144,12 +163,63 @@ def examine(
         impulse=impulse_response(smooth, linear, num_lags=LAGS),
         pca=basis,
         update_functions=update_functions(smooth, where, grid),
-        clipping=looked_at[looked_at["place"] != "held"].reset_index(drop=True),
-        held=looked_at[looked_at["place"] == "held"].reset_index(drop=True),
+        clipping=looked_at[~looked_at["place"].isin(HELD)].reset_index(drop=True),
+        held=looked_at[looked_at["place"].isin(HELD)].reset_index(drop=True),
         density=gradient_density(runs.gradients),
-        schedule=schedule(smooth, num_steps=num_steps, point=rest, pca=basis),
+        schedule=coasting,
         adaptation=arms,
+        middle=even_part(smooth, arms, clock=clock),
+        switching=switching(smooth, rest, pulse=largest, clock=clock) if jumps else None,
+        noise=_noise(optimizer, runs, coasting),
+        amplified=np.array([place.state for place in amplified]).reshape(len(amplified), rest.size),
+        reach=reach,
     )
+
+
+def _before_divergence(runs: Recording) -> Recording:
+    """The runs, NaN from where a loss has passed DIVERGED times its first: what is met there tells of overflow."""
+    losses = runs.losses.astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        lost = np.logical_or.accumulate(~(losses <= losses[0] + DIVERGED * np.abs(losses[0])), axis=0)
+    lost[0] = False
+    few = runs.states.shape[1]
+    return runs._replace(
+        states=np.where(lost[:, :few, None, None], np.nan, runs.states),
+        gradients=np.where(lost[..., None], np.nan, runs.gradients),
+        updates=np.where(lost[..., None], np.nan, runs.updates),
+    )
+
+
+def _amplified(optimizer: Optimizer, wide: Adaptation) -> list[Place]:
+    """The even part of the state under the largest gradient held, times AMPLIFICATIONS, if the rate follows a power
+    law there: then the optimizer divides by a moment that has no bound. None otherwise."""
+    good = np.flatnonzero(wide.table["converged"] & (wide.table["gradient"] > 0))
+    if not good.size or not optimizer.state_size:
+        return []
+    farthest = wide.states[good[-1]]
+    factors = np.tile(np.asarray(AMPLIFICATIONS)[:, None], (1, optimizer.state_size))
+    if optimizer.clock is not None:
+        factors[:, optimizer.clock] = 1.0
+    states = factors * farthest
+    rates = np.abs(evaluate_update_functions(optimizer, states, np.zeros(1))[1][:, 0])
+    if not (np.isfinite(rates) & (rates > 0)).all():
+        return []
+    powers = np.diff(np.log(rates)) / np.diff(np.log(AMPLIFICATIONS))
+    if not (powers.max() < -0.1 and np.ptp(powers) < 0.01 * np.abs(powers).max()):
+        return []
+    return [Place("amplified", k, state) for k, state in zip(AMPLIFICATIONS, states, strict=True)]
+
+
+def _noise(optimizer: Optimizer, runs: Recording, coasting: Schedule) -> Noise:
+    """The noise at a few hundred of the gradients and states met."""
+    gradients = runs.gradients[:, : runs.states.shape[1]].reshape(-1).astype(np.float64)
+    states = runs.states.reshape(gradients.size, runs.states.shape[-1]).astype(np.float64)
+    good = np.flatnonzero(np.isfinite(states).all(axis=1) & np.isfinite(gradients) & (gradients != 0))
+    if not good.size:
+        return Noise(0.0, 0.0, 0.0)
+    picked = good[np.linspace(0, good.size - 1, NOISE_ROWS).round().astype(int)]
+    offsets = coasting.table["offset"].to_numpy()
+    return update_noise(optimizer, states[picked], gradients[picked], offsets)
 
 
 def _smooth(optimizer: Optimizer, runs: Recording) -> Optimizer:

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
@@ -52,20 +52,26 @@ def record(
     count = task.num_params if max_params is None else min(max_params, task.num_params)
     kept = np.unique(np.linspace(0, task.num_params - 1, count).round().astype(np.int64))
 
-    @eqx.filter_jit
-    def run(optimizer, task, key, kept):
-        batch = task.sample_batch(key, problems)
-
-        def body(carry, step):
-            states = carry[1][:state_problems, kept]
-            carry, (losses, gradients, updates) = advance(optimizer, task, batch, carry, step)
-            return carry, (states, gradients[:, kept], updates[:, kept], losses)
-
-        return jax.lax.scan(body, start(optimizer, task, batch), jnp.arange(num_steps))[1]
-
     key = problem_key("recording", seed)
-    states, gradients, updates, losses = (np.asarray(a) for a in run(optimizer, task, key, jnp.asarray(kept)))
+    sizes = (num_steps, problems, state_problems)
+    parts = _run(optimizer, task, key, jnp.asarray(kept), *sizes)
+    states, gradients, updates, losses = (np.asarray(a) for a in parts)
     return Recording(states, gradients, updates, losses, kept)
+
+
+@eqx.filter_jit
+def _run(
+    optimizer: Optimizer, task: Task, key: Array, kept: Array, num_steps: int, problems: int, state_problems: int
+) -> tuple[Array, ...]:
+    """States, gradients, updates and losses; compiled once for all hyperparameters that are arrays."""
+    batch = task.sample_batch(key, problems)
+
+    def body(carry, step):
+        states = carry[1][:state_problems, kept]
+        carry, (losses, gradients, updates) = advance(optimizer, task, batch, carry, step)
+        return carry, (states, gradients[:, kept], updates[:, kept], losses)
+
+    return jax.lax.scan(body, start(optimizer, task, batch), jnp.arange(num_steps))[1]
 
 
 def finite_states(states: Float[np.ndarray, "... hidden"]) -> Float[np.ndarray, "row hidden"]:

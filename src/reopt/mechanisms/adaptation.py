@@ -241,6 +241,34 @@ def _functions(
     )
 
 
+def even_part(optimizer: Optimizer, found: Adaptation, *, clock: float = CLOCK, chunk: int = 32) -> Adaptation:
+    """The sweep once more, each state replaced by the mean of those under g* and -g*.
+
+    What follows the sign of the gradient (a momentum buffer) cancels in the mean, what follows its size (a second
+    moment) stays. So the rates here are those of adaptation alone, where in h* itself a clip behind a buffer that the
+    constant gradient has filled looks like it. Columns of the table: `gradient`, `arm`, `converged` (both points are,
+    and attract: spectral radius below 1), `effective_learning_rate_at_zero`, `effective_learning_rate`,
+    `rate_time_constant`, `from_start` (NaN), `time_constant`. For an optimizer that is not odd in (h, g), as networks
+    are, the mean is no state that it ever visits.
+    """
+    gradients = found.table["gradient"].to_numpy()
+    good = (found.table["converged"] & (found.table["spectral_radius"] < 1 - NO_CHANGE * 1e-3)).to_numpy()
+    good = good & good[::-1]
+    states = 0.5 * (found.states + found.states[::-1])
+    with double_precision():
+        system = FreeSystem(to_double(optimizer), clock)
+        rate, rate_at_zero, _ = _rates(system.optimizer, states, gradients)
+        follows = _rate_time_constants(system, system.restrict(states), gradients, chunk)
+    table = found.table[["gradient", "arm", "time_constant", "residual", "spectral_radius"]].assign(
+        converged=good,
+        effective_learning_rate=np.where(good, rate, np.nan),
+        effective_learning_rate_at_zero=np.where(good, rate_at_zero, np.nan),
+        rate_time_constant=np.where(good, follows, np.nan),
+        from_start=np.nan,
+    )
+    return Adaptation(table, summarize(table), found.functions, states)
+
+
 def summarize(table: pd.DataFrame, *, beyond_knee: float = 3.0, confidence: float = 0.95) -> dict[str, Any]:
     """What the sweep says of the rate at zero against |g|; numbers that cannot be had are None.
 

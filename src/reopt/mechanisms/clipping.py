@@ -5,6 +5,7 @@ half of its value at g = 0; it is found by bisection on the derivative, for eith
 on the gradients met, so these are held against the threshold.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -22,6 +23,7 @@ from reopt.mechanisms.momentum import leading_mode, modes
 from reopt.optimizers.base import Optimizer
 
 HALF, ALMOST_ALL, LITTLE = 0.5, 0.9, 0.1  # shares of the slope at 0
+RISES = 0.01  # slope just inside a corner, in units of (half the update's range) / (half the corner's width)
 
 
 class Place(NamedTuple):
@@ -167,6 +169,9 @@ def clipping(
       sign, for then it still rises.
     - `hardness`: |g| where the slope falls below 10% over that where it falls below 90%, geometric mean of both signs:
       1 is a hard clip, tanh has 5.6; NaN if out of range.
+    - `corner`: half the width of the range of g beyond which the slope is exactly 0 on either side, where the update
+      still rises just inside (with over `RISES` of its mean slope): a hard clip at c, whatever smooth function follows
+      it; NaN without such ends.
     - `asymmetry`: max |u(g) + u(-g) - 2 u(0)| / max |u(g) - u(-g)| over the grid; 0 is odd about u(0).
     - `fraction_beyond`: share of the finite `gradients` beyond the threshold of their sign.
     - `saturation`: slope at |g| = `limit` over that at 0, mean of both signs; 1 is a straight line.
@@ -214,6 +219,7 @@ def clipping(
             return np.where(hit, high, np.nan)
 
         threshold = {sign: crossing(HALF, sign) for sign in (1.0, -1.0)}
+        corner = _corner(look, magnitudes, up_slope, down_slope, bisections)
         ratio = np.stack([crossing(LITTLE, sign) / crossing(ALMOST_ALL, sign) for sign in (1.0, -1.0)])
     with np.errstate(divide="ignore", invalid="ignore"):
         reached = np.concatenate([up, down], axis=1)
@@ -235,12 +241,84 @@ def clipping(
             "threshold_positive": threshold[1.0],
             "threshold_negative": threshold[-1.0],
             "level": np.where(np.isfinite(threshold[1.0]) & np.isfinite(threshold[-1.0]), level, np.nan),
+            "corner": corner,
             "asymmetry": asymmetry,
             "hardness": hardness,
             "fraction_beyond": np.where(usable, fraction, np.nan),
             "saturation": saturation,
         }
     )
+
+
+Look = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def _corner(
+    look: Look, magnitudes: np.ndarray, up_slope: np.ndarray, down_slope: np.ndarray, bisections: int
+) -> Float[np.ndarray, " place"]:
+    """Half the distance between the ends of the range in which the slope is not exactly 0; see `clipping`."""
+    signed = np.concatenate([-magnitudes[::-1], magnitudes])
+    moving = np.concatenate([down_slope[:, ::-1], up_slope], axis=1) != 0
+    last = np.where(moving.any(axis=1), moving.shape[1] - 1 - np.argmax(moving[:, ::-1], axis=1), 0)
+    first = np.argmax(moving, axis=1)
+    ends = []
+    for at, out in ((last, 1), (first, -1)):
+        inside, outside = signed[at], signed[np.clip(at + out, 0, len(signed) - 1)]
+        ended = (inside != outside) & moving.any(axis=1)
+        for _ in range(bisections):
+            middle = 0.5 * (inside + outside)
+            still = look(middle[:, None])[1][:, 0] != 0
+            inside, outside = np.where(still, middle, inside), np.where(still, outside, middle)
+        ends.append(np.where(ended, inside, np.nan))
+    width = 0.5 * (ends[0] - ends[1])
+    rises = np.zeros(len(width), bool)
+    for end, out in zip(ends, (1, -1), strict=True):
+        near = np.where(np.isfinite(width), end - out * 0.01 * width, 0.0)
+        _, slope = look(near[:, None])
+        whole = np.abs(look(np.nan_to_num(ends[0])[:, None])[0] - look(np.nan_to_num(ends[1])[:, None])[0])[:, 0]
+        rises |= np.abs(slope[:, 0]) * width > RISES * 0.5 * whole
+    return np.where(np.isfinite(width) & (width > 0) & rises, width, np.nan)
+
+
+class Level(NamedTuple):
+    """Where the update levels off in all states: see `common_level`; NaN for what there is not."""
+
+    threshold: float
+    low: float
+    high: float
+    hardness: float
+    fall: float  # 1 - slope far out / slope at zero
+    follows: float  # exponent by which the level follows the gradient held; 0 for a clip, 1 for normalisation
+    seen_in: str  # "rest", "amplified" or "normalised"
+
+
+def common_level(looked_at: pd.DataFrame) -> Level:
+    """The level at which the update saturates whatever the state, out of a table of `clipping`.
+
+    Rows of place "fixed_point", "initial", "held" (`shift` is the gradient held) and "amplified" are used. Without
+    amplified ones: the `level` at the fixed point, its interval the range over the others. With them: a normalisation
+    hides a clip in front of it at rest, where it saturates first; in states with a huge second moment it does not,
+    and the level there is the clip's own.
+    """
+    held = looked_at[(looked_at["place"] == "held") & (looked_at["shift"] != 0)]
+    own = held[np.isfinite(held["level"])]
+    follows = 0.0
+    if len(own) > 2:
+        follows = float(np.polyfit(np.log(own["shift"].abs()), np.log(own["level"]), 1)[0])
+    amplified = looked_at[looked_at["place"] == "amplified"]
+    if len(amplified):
+        levels = np.where(np.isfinite(amplified["corner"]), amplified["corner"], amplified["level"])
+        fall = float(1 - amplified["saturation"].mean())
+        known = np.isfinite(levels).all()
+        low, high = (float(levels.min()), float(levels.max())) if known else (np.nan, np.nan)
+        hardness = float(amplified["hardness"].median())
+        return Level(float(np.median(levels)), low, high, hardness, fall, 0.0 if known else follows, "amplified")
+    rest = looked_at[looked_at["place"] == "fixed_point"].iloc[0]
+    every = looked_at[looked_at["place"].isin(["initial", "fixed_point", "held"])]["level"].to_numpy(float)
+    every = every[np.isfinite(every)]
+    low, high = (float(every.min()), float(every.max())) if every.size else (np.nan, np.nan)
+    fall = float(1 - rest["saturation"])
+    return Level(float(rest["level"]), low, high, float(rest["hardness"]), fall, follows, "rest")
 
 
 def gradient_density(

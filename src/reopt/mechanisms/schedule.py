@@ -6,9 +6,12 @@ Along the autonomous trajectory h_{k+1} = F(h_k, 0) from the initial state h_0, 
 
 the immediate answer to a first gradient at step k. Where the update is no straight line near zero (Adam, inputs that
 enter by their sign or logarithm) this slope says little; the secant over a gradient of usual size then says more.
+Where the update jumps at g = 0 and its slope is 0 throughout (sign-SGD, Lion), eta_k is half the jump, in units of the
+update: the size of the step that a sign decides.
 A clock runs here, for what depends on it is a schedule.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -60,22 +63,23 @@ def schedule(
     with double_precision():
         system = to_double(optimizer)
         size = np.nan if probe is None else float(probe)
-        states, offset, slope, secant = (np.asarray(a) for a in _coast(system, jnp.asarray(size), num_steps))
+        states, offset, slope, secant, jump = (np.asarray(a) for a in _coast(system, jnp.asarray(size), num_steps))
     free = np.array([i for i in range(optimizer.state_size) if i != optimizer.clock], int)
     distance = np.full(num_steps, np.nan)
     if point is not None:
         distance = np.linalg.norm(states[:, free] - np.asarray(point)[free], axis=1)
+    rates = -0.5 * jump if np.any(jump != 0) and np.all(slope == 0) else -slope
     table = pd.DataFrame(
         {
             "step": np.arange(num_steps),
-            "effective_learning_rate": -slope,
+            "effective_learning_rate": rates,
             "secant_learning_rate": -secant,
             "offset": offset,
             "distance": distance,
             **coordinates(states, pca),
         }
     )
-    return Schedule(table, describe_shape(-slope, flat=flat))
+    return Schedule(table, describe_shape(rates, flat=flat))
 
 
 @eqx.filter_jit
@@ -89,10 +93,17 @@ def _coast(optimizer: Optimizer, probe: Float[Array, ""], num_steps: int) -> tup
         zero = jnp.zeros((), state.dtype)
         offset, slope = jax.value_and_grad(update, argnums=1)(state, zero)
         secant = (update(state, probe) - update(state, -probe)) / (2 * probe)
-        return optimizer.update(state, zero), (state, offset, slope, secant)
+        return optimizer.update(state, zero), (state, offset, slope, secant, jump_at_zero(update, state))
 
     start = jnp.asarray(optimizer.initial_state(), jnp.float64)
     return jax.lax.scan(body, start, None, length=num_steps)[1]
+
+
+def jump_at_zero(update: Callable[[Array, Array], Array], state: Array) -> Float[Array, ""]:
+    """u(0+) - u(0-): the difference over +-1e-100, if it is the same over +-1e-50, where a slope would make it 1e50
+    times larger; else 0."""
+    near, far = (update(state, jnp.asarray(e)) - update(state, jnp.asarray(-e)) for e in (1e-100, 1e-50))
+    return jnp.where((jnp.abs(far) < 2 * jnp.abs(near)) & jnp.isfinite(near), near, 0.0)
 
 
 def describe_shape(rates: Float[np.ndarray, " step"], *, flat: float = 0.05, wiggle: float = 0.1) -> dict[str, Any]:

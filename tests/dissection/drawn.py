@@ -1,0 +1,50 @@
+"""Optimizers with planted mechanisms whose hyperparameters are arrays: one program for all draws of a kind."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+from reopt.optimizers.base import Optimizer
+from reopt.optimizers.optax_bridge import FromOptax, from_optax
+
+
+class Drawn(Optimizer):
+    """`from_optax(build(hyper))`, whose `hyper` may be traced."""
+
+    hyper: Array
+    build: Callable[[Array], Any] = eqx.field(static=True)
+    leaves: Any = eqx.field(static=True)
+
+    @property
+    def inner(self) -> FromOptax:
+        return FromOptax(self.build(self.hyper), self.leaves)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.inner.state_names
+
+    @property
+    def clock(self) -> int | None:
+        return self.inner.clock
+
+    def initial_state(self) -> Array:
+        return self.inner.initial_state()
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        return self.inner.update(state, gradient)
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        return self.inner.readout(state, gradient)
+
+
+def drawn(build: Callable[[Array], optax.GradientTransformation], *hyper: float) -> Drawn:
+    """The optimizer of `build(hyper)`, checked once by `from_optax`."""
+    leaves = from_optax(build(np.asarray(hyper))).leaves
+    with jax.enable_x64(True):
+        return Drawn(jnp.asarray(np.asarray(hyper, np.float64)), build, leaves)
