@@ -149,7 +149,9 @@ def examine(
     looked_at = clipping(smooth, [*where, *held, *amplified], runs.gradients, limit=reach)
     level = common_level(looked_at)
     # Beyond a clip a larger gradient is no larger to what comes after it; near a soft one it already is less so.
-    limit = min(largest, 0.1 * level.threshold) if level.seen_in != "rest" and level.threshold > 0 else largest
+    # Without one, a power law is followed far beyond the gradients met, well above its knee.
+    limit = min(reach, 0.1 * level.threshold) if level.threshold > 0 else reach
+    limit = limit if amplified else largest
     arms = sweep(limit=limit, decades=float(np.clip(np.log10(limit / min(smallest, 1e-3 * limit)), 1.0, 8.0)))
     coasting = schedule(smooth, num_steps=num_steps, point=rest, pca=basis)
     jumps = bool(looked_at["jump"].ne(0).any())
