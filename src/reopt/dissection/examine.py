@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Array, Float
 
 from reopt.dynamics.fixed_points import FixedPoints, attractor, find_fixed_points, search_seeds
-from reopt.dynamics.free_system import TINY, FreeSystem, beside_zero
+from reopt.dynamics.free_system import FreeSystem, beside_zero
 from reopt.dynamics.linearization import Linearization, linearize
 from reopt.dynamics.pca import PCA, pca
 from reopt.dynamics.precision import double_precision, to_double
@@ -41,6 +41,7 @@ from reopt.tasks.base import Task
 
 REACH = 100.0  # how far beyond the largest gradient met an update function is followed
 LAGS = 400  # of the impulse response
+HAIR = 1e-100  # its root is far below any eps
 WIDE = 6.0  # decades of held gradients below that reach
 AMPLIFICATIONS = (1e6, 1e8, 1e10)  # of a second moment
 HELD = ("held", "amplified")
@@ -64,7 +65,7 @@ class Nudged(Optimizer):
         return self.inner.clock
 
     def initial_state(self) -> Array:
-        return self.inner.initial_state().at[jnp.asarray(self.at)].add(TINY)
+        return self.inner.initial_state().at[jnp.asarray(self.at)].add(HAIR)
 
     def update(self, state: Array, gradient: Array) -> Array:
         return self.inner.update(state, gradient)
@@ -149,7 +150,9 @@ def examine(
     looked_at = clipping(smooth, [*where, *held, *amplified], runs.gradients, limit=reach)
     level = common_level(looked_at)
     # Beyond a clip a larger gradient is no larger to what comes after it; near a soft one it already is less so.
-    limit = min(largest, 0.1 * level.threshold) if level.seen_in != "rest" and level.threshold > 0 else largest
+    # Without one, a power law is followed far beyond the gradients met, well above its knee.
+    limit = min(reach, 0.1 * level.threshold) if level.threshold > 0 else reach
+    limit = limit if amplified else largest
     arms = sweep(limit=limit, decades=float(np.clip(np.log10(limit / min(smallest, 1e-3 * limit)), 1.0, 8.0)))
     coasting = schedule(smooth, num_steps=num_steps, point=rest, pca=basis)
     jumps = bool(looked_at["jump"].ne(0).any())

@@ -386,6 +386,8 @@ def remainder(found: Examination, findings: dict[str, Finding], optimizer: Optim
     given = verdict("remainder", 1 - value - noise)
     if given == PRESENT and not 1 - high - noise > BOUNDS["remainder"][1]:
         given = UNDETERMINED
+    if given == PRESENT:  # what is put together of slopes that mean nothing leaves a gap of its own
+        given, _ = _unless_rough(found, given)
     why = f"the mechanisms found explain {max(value, 0):.1%} of the updates of the recorded runs (R² = {value:.4g})"
     if noise > 0:
         why += f"; {noise:.1%} of them is noise that nothing could explain"

@@ -266,7 +266,13 @@ def even_part(optimizer: Optimizer, found: Adaptation, *, clock: float = CLOCK, 
         rate_time_constant=np.where(good, follows, np.nan),
         from_start=np.nan,
     )
-    return Adaptation(table, summarize(table), found.functions, states)
+    # As far beyond the knee as the range allows: 1 / (1 + x), with eps outside the root, has a slope of -1 + 1 / x.
+    for beyond in (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0):
+        summary = summarize(table, beyond_knee=beyond)
+        knee = summary["knee"]
+        if knee is None or np.sum(good & (gradients >= beyond * knee)) >= 4:
+            break
+    return Adaptation(table, summary, found.functions, states)
 
 
 def summarize(table: pd.DataFrame, *, beyond_knee: float = 3.0, confidence: float = 0.95) -> dict[str, Any]:
