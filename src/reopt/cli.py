@@ -150,8 +150,8 @@ def evaluate(
 
     from reopt.artifacts.tables import write_table
     from reopt.commands import Slice, writable
-    from reopt.progress import Reporter
     from reopt.optimizers.optax_bridge import FromOptax
+    from reopt.progress import Reporter
     from reopt.subjects import resolve
     from reopt.training import evaluate as stage
     from reopt.training.evaluate_optax import evaluate_optax

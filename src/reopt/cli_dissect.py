@@ -51,7 +51,9 @@ def dissect(
         config = DEFAULT
     where = setting_of(task, config=config, steps=steps)
     writable(*(out / file for file in FILES))
-    name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled)
+    name, optimizer = resolve(
+        subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled
+    )
     with Reporter(f"dissect {name}", log) as report:
         rivals = tuned_rivals(where, draws=draws, seed=seed, say=report.say)
         rivals.pop(name, None)

@@ -44,7 +44,10 @@ def page(
         head,
         f"<style>{_STYLE}</style>",
         f"<h1>{escape(name)} on {escape(task)}</h1>",
-        *(f"<p class='caveat'>{escape(caveat)} The loss curves are those of the whole optimizer.</p>" for caveat in caveats),
+        *(
+            f"<p class='caveat'>{escape(caveat)} The loss curves are those of the whole optimizer.</p>"
+            for caveat in caveats
+        ),
         f"<table><tr><th>mechanism</th><th>verdict</th><th>why</th></tr>{rows}</table>",
         "<h2 id='performance'>performance</h2>",
         _objectives(runs),

@@ -214,7 +214,12 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
     except Exception as error:  # no state for a lone scalar: it may still be one for arrays, and couple them
         failure = error
     probe = _Probe(transformation, max(_PROBED, 3 * waits + 3))
-    couplings = probe.couplings() or _large_couplings(transformation)
+    try:
+        couplings = probe.couplings() or _large_couplings(transformation)
+    except Exception:  # it does not take vectors (orthogonalised momentum): then it is asked about matrices alone
+        couplings = _matrix_couplings(transformation, 4)
+        if not couplings:
+            raise
     if couplings and not coupled:
         raise NotComponentWise(
             COUPLED,
@@ -350,7 +355,9 @@ class _Probe:
     def alone(self, optimizer: FromOptax) -> np.ndarray:
         """Updates by `optimizer`, each parameter alone."""
         start = optimizer.initial_states((len(_NAMES),)).astype(jnp.float32)
-        return np.asarray(jax.lax.scan(lambda h, g: optimizer(h, g), start, jnp.asarray(self.gradients, jnp.float32))[1])
+        return np.asarray(
+            jax.lax.scan(lambda h, g: optimizer(h, g), start, jnp.asarray(self.gradients, jnp.float32))[1]
+        )
 
 
 def _tree(flat: np.ndarray) -> dict[str, Array]:
@@ -393,6 +400,12 @@ def _large_couplings(transformation: Any) -> str:
         return ""
     if rows > _LARGEST:
         return ""
+    found = _matrix_couplings(transformation, rows)
+    return f"{found} in matrices of {rows} rows and {rows + 1} columns; not in small ones" if found else ""
+
+
+def _matrix_couplings(transformation: Any, rows: int) -> str:
+    """Whether one gradient of a matrix changes the update of another parameter of it, as words; empty if not."""
     params = jnp.ones((rows, rows + 1))
     step, runs = jax.jit(transformation.update), []
     for factor in (1.0, -1e12):
@@ -405,10 +418,7 @@ def _large_couplings(transformation: Any) -> str:
     if not differs.any():
         return ""
     i, j = np.unravel_index(differs.argmax() + 1, params.shape)
-    return (
-        f"the gradient of matrix[0, 0] changes the update of matrix[{i}, {j}] in matrices of {rows} rows and "
-        f"{rows + 1} columns; not in small ones"
-    )
+    return f"the gradient of matrix[0, 0] changes the update of matrix[{i}, {j}]"
 
 
 def _differs(one: np.ndarray, other: np.ndarray, rtol: float = 0.0) -> np.ndarray:
