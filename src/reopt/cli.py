@@ -150,9 +150,11 @@ def evaluate(
 
     from reopt.artifacts.tables import write_table
     from reopt.commands import Slice, writable
+    from reopt.optimizers.optax_bridge import FromOptax
     from reopt.progress import Reporter
     from reopt.subjects import resolve
     from reopt.training import evaluate as stage
+    from reopt.training.evaluate_optax import evaluate_optax
 
     read = Slice(config, "evaluate", task=task)
     writable(out, *([curves] if curves else []))
@@ -160,12 +162,14 @@ def evaluate(
     problems = problems or settings.problems
     seed = settings.seed if seed is None else seed
     target = read.task
-    found = [resolve(words, task=target, task_name=task, results=read.results) for words in subjects]
+    found = [resolve(words, task=target, task_name=task, results=read.results, decay=True) for words in subjects]
     results = []
     with Reporter(f"evaluate {task}", log) as report:
         for name, optimizer in found:
-            result = stage.evaluate(
-                optimizer, target, name=name, task_name=task, problems=problems, seed=seed, num_steps=read.num_steps
+            decays = isinstance(optimizer, FromOptax) and optimizer.weight_decay
+            judge, judged = (evaluate_optax, optimizer.transformation) if decays else (stage.evaluate, optimizer)
+            result = judge(
+                judged, target, name=name, task_name=task, problems=problems, seed=seed, num_steps=read.num_steps
             )
             mean, low, high = stage.mean_interval(result.table["meta_objective"].to_numpy())
             lost = int((~np.isfinite(result.table["meta_objective"])).sum())

@@ -27,13 +27,18 @@ def dissect(
     draws: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Draws a baseline is tuned with, where none is tuned yet.")
     ] = 200,
+    coupled: Annotated[
+        bool, typer.Option("--coupled", help="Take an optax transformation that couples parameters, see below.")
+    ] = False,
     log: LogFile = None,
 ) -> None:
     """Examine an optimizer: fixed points, modes, clipping, schedule, adaptation, and what they leave unexplained.
 
     Writes readings.csv (a row a reading, a verdict a mechanism), schedule.csv, evaluation.csv, fixed_points.npz, the
     figures, and index.html, one page with all of it, to the folder. SUBJECT may be any component-wise optax
-    transformation. Works in any folder.
+    transformation; what decoupled weight decay takes away is said beside the readings. With --coupled it may also be
+    one that couples parameters (a global norm, LAMB): the readings are then those of a problem with a single scalar
+    parameter, and say so; the loss curves are true. Works in any folder.
     """
     from reopt.commands import writable
     from reopt.dissection.dissect import FILES
@@ -46,7 +51,9 @@ def dissect(
         config = DEFAULT
     where = setting_of(task, config=config, steps=steps)
     writable(*(out / file for file in FILES))
-    name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results)
+    name, optimizer = resolve(
+        subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled
+    )
     with Reporter(f"dissect {name}", log) as report:
         rivals = tuned_rivals(where, draws=draws, seed=seed, say=report.say)
         rivals.pop(name, None)

@@ -79,7 +79,7 @@ def load_object(words: str) -> Any:
     return getattr(module, name)
 
 
-def _as_optimizer(found: Any, words: str) -> Optimizer:
+def _as_optimizer(found: Any, words: str, *, decay: bool, coupled: bool) -> Optimizer:
     """An optimizer of our type from an object: ours, an optax transformation, or a function that gives one."""
     from reopt.optimizers.optax_bridge import from_optax
 
@@ -91,7 +91,7 @@ def _as_optimizer(found: Any, words: str) -> Optimizer:
     if isinstance(found, Optimizer):
         return _checked(found, words)
     if hasattr(found, "init") and hasattr(found, "update"):
-        return from_optax(found)
+        return from_optax(found, decay=decay, coupled=coupled)
     raise ReoptError(f"{words} is a {type(found).__name__}, not an optimizer of reopt or of optax")
 
 
@@ -108,11 +108,14 @@ def _checked(optimizer: Optimizer, words: str) -> Optimizer:
     return optimizer
 
 
-def resolve(words: str, *, task: Task, task_name: str, results: Path) -> tuple[str, Optimizer]:
+def resolve(
+    words: str, *, task: Task, task_name: str, results: Path, decay: bool = False, coupled: bool = False
+) -> tuple[str, Optimizer]:
     """(name, optimizer) of a SUBJECT.
 
     **Arguments:** `words` is a checkpoint's path, `best`, a baseline's name, `polyak`, a learned subject of the
-    pipeline (`gru32-s0`), `file.py:name` or `package.module:name`; `results` is the config's folder of results.
+    pipeline (`gru32-s0`), a file of GRU weights (`weights.npz`, see `load_npz`), `file.py:name` or
+    `package.module:name`; `results` is the config's folder of results; `decay` and `coupled` are those of `from_optax`.
 
     **Raises** `ReoptError`.
     """
@@ -128,6 +131,10 @@ def resolve(words: str, *, task: Task, task_name: str, results: Path) -> tuple[s
         path = best_checkpoint(folder / "optimizers")
         return path.parent.name, load_learned(path)
     path = Path(words)
+    if path.suffix == ".npz":
+        from reopt.optimizers.foreign_gru import load_npz
+
+        return path.stem, _checked(load_npz(path), words)
     if path.suffix == ".json" and path.is_file():
         return path.stem, load_baseline(path)
     if path.exists() or path.suffix == ".safetensors":
@@ -136,8 +143,8 @@ def resolve(words: str, *, task: Task, task_name: str, results: Path) -> tuple[s
     if named.exists():
         return words, load_learned(named)
     if ":" in words:
-        return words.rpartition(":")[2], _as_optimizer(load_object(words), words)
+        return words.rpartition(":")[2], _as_optimizer(load_object(words), words, decay=decay, coupled=coupled)
     raise ReoptError(
         f"unknown subject {words!r}: give a checkpoint's path, best, {POLYAK}, one of {', '.join(BASELINES)}, "
-        "file.py:name or package.module:name"
+        "weights.npz, file.py:name or package.module:name"
     )

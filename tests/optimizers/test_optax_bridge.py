@@ -1,9 +1,14 @@
 """Optimizers to optax and back."""
 
+import warnings
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
+import pandas as pd
 import pytest
 
 from reopt.errors import ReoptError
@@ -11,6 +16,9 @@ from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import Adam, Momentum, RMSProp
 from reopt.optimizers.learned import create_learned
 from reopt.optimizers.optax_bridge import as_optax, from_optax
+from reopt.optimizers.optax_walk import walk
+from reopt.tasks.quadratic import Quadratic
+from reopt.training.evaluate_optax import unroll_optax
 
 SCHEDULE = optax.exponential_decay(0.1, 7, 0.5)
 ACCEPTED = {
@@ -25,6 +33,7 @@ ACCEPTED = {
     "adagrad": optax.adagrad(0.1),
     "clipped element by element": optax.chain(optax.clip(0.2), optax.adam(0.1)),
     "no weight decay": optax.adamw(0.1, weight_decay=0.0),
+    "accumulated": optax.MultiSteps(optax.sgd(0.1), 3),
     "injected": optax.inject_hyperparams(optax.adam)(learning_rate=0.1),
 }
 REFUSED = {
@@ -41,8 +50,18 @@ REFUSED = {
         optax.masked(optax.sgd(0.1), lambda params: jax.tree.map(lambda leaf: leaf.ndim < 2, params)),
         r"treats matrix\[0, 0\] otherwise than a lone scalar",
     ),
-    "randomness": (optax.noisy_sgd(0.1, key=0), "'0.rng_key' of type key"),
-    "integer state": (optax.MultiSteps(optax.sgd(0.1), 2), "'mini_step' of type int32"),
+    "randomness": (optax.noisy_sgd(0.1, key=0), "random key '0.rng_key'"),
+    "after many steps": (
+        optax.MultiSteps(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)), 40),
+        "every parameter influences every other",
+    ),
+    "large matrices": (
+        optax.scale_by_factored_rms(min_dim_size_to_factor=40),
+        r"matrix\[0, 0\] changes the update of matrix\[0, 1\] in matrices of 64 rows",
+    ),
+    "no scalars": (optax.sm3(0.1), "couples parameters: .* within matrices, not vectors"),
+    "penalty": (optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9)), "not by a decoupled"),
+    "nonnegative": (optax.keep_params_nonnegative(), "not by a decoupled"),
     "needs the loss": (optax.lbfgs(), "with their gradients alone: TypeError"),
     "no transformation": (0.1, "0.1 is no optax transformation"),
 }
@@ -186,3 +205,97 @@ def test_as_optax_is_differentiable():
     # A bias b moves each parameter by 3 b in all: d/db sum (x + 3 b)^2 = 6 sum x.
     np.testing.assert_allclose(gradient.readout_bias, 6 * (1.0 - 2.0), rtol=1e-5)
     assert np.all(np.abs(gradient.readout_weight) > 0)
+
+
+@pytest.mark.parametrize(
+    ("transformation", "without", "share"),
+    [
+        (optax.adamw(0.1, weight_decay=0.03), optax.adam(0.1), 0.003),
+        (optax.lion(0.02, weight_decay=0.5), optax.lion(0.02, weight_decay=0.0), 0.01),
+        (optax.chain(optax.sgd(0.3), optax.add_decayed_weights(-0.02)), optax.sgd(0.3), 0.02),
+    ],
+)
+def test_decoupled_weight_decay_is_taken_off_and_said(transformation, without, share):
+    optimizer = from_optax(transformation, decay=True)
+    np.testing.assert_allclose(optimizer.weight_decay, share, rtol=1e-6)
+    (caveat,) = optimizer.caveats
+    assert f"{share:.6g}" in caveat
+    gradients = jnp.asarray(np.random.default_rng(2).normal(size=(20, 4)), jnp.float32)
+    np.testing.assert_allclose(run_ours(optimizer, gradients), run_ours(from_optax(without), gradients), rtol=1e-5)
+
+
+def test_what_follows_the_displacement_of_its_parameter_is_exact():
+    """Schedule-free averaging from any start: its updates depend on the values, but not on where they began."""
+    transformation = optax.contrib.schedule_free_sgd(0.3)
+    optimizer = from_optax(transformation)
+    assert "displacement" in optimizer.state_names
+    assert optimizer.caveats == ()
+    gradients = jnp.asarray(np.random.default_rng(4).normal(size=(20, 3)), jnp.float32)
+    params = jnp.asarray([5.0, -1.0, 0.3])
+    state, updates = transformation.init(params), []
+    for gradient in gradients:
+        update, state = transformation.update(gradient, state, params)
+        params = optax.apply_updates(params, update)
+        updates.append(update)
+    np.testing.assert_allclose(run_ours(optimizer, gradients), np.stack(updates), rtol=1e-4, atol=1e-5)
+
+
+def test_coupled_is_the_optimizer_of_a_lone_scalar():
+    optimizer = from_optax(optax.chain(optax.clip_by_global_norm(0.7), optax.sgd(0.5)), coupled=True)
+    found = run_ours(optimizer, jnp.asarray([[0.1, -3.0, 0.7, 2.0]]))[0]
+    np.testing.assert_allclose(found, -0.5 * np.array([0.1, -0.7, 0.7, 0.7]), rtol=1e-6)
+    (caveat,) = optimizer.caveats
+    assert "Conditional" in caveat
+    assert "every parameter influences every other" in caveat
+    lars = from_optax(optax.lars(0.1, momentum=0.0, trust_coefficient=0.01), coupled=True)
+    assert lars.held == 1.0  # its values matter: trust_coefficient |x| / |g| at x = 1
+    np.testing.assert_allclose(run_ours(lars, jnp.asarray([[2.0, -5.0]]))[0], [-0.001, 0.001], rtol=1e-5)
+
+
+@pytest.mark.parametrize("transformation", [optax.clip_by_global_norm(0.5), optax.add_decayed_weights(0.2)])
+def test_true_runs_of_what_couples_or_decays(transformation):
+    """Gradient descent on |x|^2 / 2 with the global norm clipped, or with decay, beside plain arithmetic."""
+    chain = optax.chain(transformation, optax.scale(-0.4))
+    task = Quadratic(num_params=3)
+    problems = task.sample_batch(jax.random.key(0), 2)
+    run = unroll_optax(chain, task, problems, 5)
+    params = np.asarray(jax.vmap(task.initial_params)(problems), np.float64)
+    for _ in range(5):
+        gradient = np.asarray(jax.vmap(jax.grad(lambda x, p: task.loss(p, x, 0)))(jnp.asarray(params), problems))
+        if "clip" in transformation.update.__qualname__:
+            gradient = gradient * np.minimum(1, 0.5 / np.linalg.norm(gradient, axis=1, keepdims=True))
+        else:
+            gradient = gradient + 0.2 * params
+        params = params - 0.4 * gradient
+    expected = [
+        float(task.loss(jax.tree.map(lambda leaf, i=i: leaf[i], problems), jnp.asarray(params[i]), 0)) for i in range(2)
+    ]
+    np.testing.assert_allclose(run.final_loss, expected, rtol=1e-4)
+
+
+KINDS = {
+    "couples parameters": (
+        "lamb lars fromage novograd adafactor sm3 clip_by_global_norm clip_by_block_rms adaptive_grad_clip centralize "
+        "normalize_by_update_norm scale_by_factored_rms contrib.muon contrib.dog contrib.dowg contrib.prodigy "
+        "contrib.dadapt_adamw contrib.mechanize contrib.galore contrib.normalize"
+    ),
+    "needs more than gradients": "lbfgs polyak_sgd contrib.momo contrib.reduce_on_plateau lookahead",
+    "looks at parameter values": "keep_params_nonnegative scale_by_param_block_norm",
+    "draws random numbers": "noisy_sgd add_noise contrib.dpsgd contrib.sophia",
+    "component-wise": "adam adamw lion adagrad rprop yogi contrib.ademamix contrib.schedule_free_sgd MultiSteps sign_sgd",
+}
+
+
+def test_the_table_in_the_docs_lists_the_installed_optax():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        names = [name for name, _ in walk()]
+    table = pd.read_csv("docs/optax.csv")
+    assert list(table["name"]) == names
+    kinds = table.set_index("name")["kind"]
+    for kind, members in KINDS.items():
+        assert {kinds[f"optax.{name}"] for name in members.split()} == {kind}
+    verdicts = table.loc[table["kind"] == "component-wise", ["momentum", "clipping", "schedule", "adaptation"]]
+    assert verdicts.isin(["present", "absent", "undetermined"]).all(axis=None)
+    page = Path("docs/optax.md").read_text()
+    assert all(f"| `{name}` | {kinds[name]} |" in page for name in names)

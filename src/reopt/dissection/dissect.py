@@ -16,8 +16,10 @@ from reopt.dynamics.pca import PCA
 from reopt.figures import adaptation, clipping, momentum, performance, schedule
 from reopt.figures.save import render, save
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.optax_bridge import FromOptax
 from reopt.tasks.base import Task
 from reopt.training.evaluate import Evaluation, evaluate
+from reopt.training.evaluate_optax import evaluate_optax
 
 Say = Callable[[str], None]
 SHOWN_LAGS = 51  # of the impulse response in the figure
@@ -36,12 +38,21 @@ def _in_the_plane(basis: PCA) -> dict[str, np.ndarray]:
 class Dissection:
     """The examination of one optimizer: `findings`, `readings` and `schedule` (tidy tables), `figures`, `write`."""
 
-    def __init__(self, name: str, task: str, found: Examination, findings: list[Finding], runs: Evaluation) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: str,
+        found: Examination,
+        findings: list[Finding],
+        runs: Evaluation,
+        caveats: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         self.task = task
         self.examination = found
         self.findings = findings
         self.runs = runs
+        self.caveats = caveats  # what the readings leave out, a sentence each
 
     @property
     def readings(self) -> pd.DataFrame:
@@ -78,7 +89,7 @@ class Dissection:
     def page(self) -> str:
         """The whole examination as one HTML page that needs no other file."""
         pictures = {name: (render(figure, "svg"), caption) for name, (figure, caption) in self.figures.items()}
-        return page(self.name, self.task, self.findings, pictures, self.runs.table)
+        return page(self.name, self.task, self.findings, pictures, self.runs.table, self.caveats)
 
     def write(self, folder: Path) -> None:
         """readings.csv, schedule.csv, evaluation.csv, fixed_points.npz, figures (SVG and PNG), index.html."""
@@ -131,9 +142,11 @@ def dissect(
     parts = []
     for label, subject in {name: optimizer, **(rivals or {})}.items():
         say(f"loss curves of {label}")
+        whole = subject.transformation if isinstance(subject, FromOptax) and subject.caveats else None
+        judge = evaluate if whole is None else evaluate_optax  # the true optimizer, with all that it couples
         parts.append(
-            evaluate(
-                subject,
+            judge(
+                subject if whole is None else whole,
                 task,
                 name=label,
                 task_name=task_name,
@@ -143,4 +156,7 @@ def dissect(
             )
         )
     runs = Evaluation(pd.concat([part.table for part in parts]), pd.concat([part.curves for part in parts]))
-    return Dissection(name, task_name, found, findings, runs)
+    caveats = optimizer.caveats if isinstance(optimizer, FromOptax) else ()
+    for caveat in caveats:
+        say(caveat)
+    return Dissection(name, task_name, found, findings, runs, caveats)

@@ -17,6 +17,7 @@ table { border-collapse: collapse; margin: .5rem 0 1rem; font-size: .9rem; }
 th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; }
+.caveat { background: #fff3d6; padding: .3rem .8rem; }
 .verdict { padding: .1rem .6rem; border-radius: 1rem; font-weight: 600; font-size: .85rem; }
 .present { background: #0072b2; color: white; } .absent { background: #e5e5e5; } .undetermined { background: #e69f00; }
 figcaption { font-size: .85rem; color: #444; white-space: pre-line; }
@@ -29,8 +30,10 @@ def page(
     findings: list[Finding],
     pictures: Mapping[str, tuple[bytes, str]],
     runs: pd.DataFrame,
+    caveats: tuple[str, ...] = (),
 ) -> str:
-    """The page as text. `pictures` is (SVG, caption) by figure name, `runs` the table of `evaluate`."""
+    """The page as text. `pictures` is (SVG, caption) by figure name, `runs` the table of `evaluate`, `caveats` what
+    holds of all readings."""
     head = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(name)} on {escape(task)}</title>"
     rows = "".join(
         f"<tr><td><a href='#{one.mechanism}'>{one.mechanism}</a></td><td>{_badge(one.verdict)}</td>"
@@ -41,6 +44,10 @@ def page(
         head,
         f"<style>{_STYLE}</style>",
         f"<h1>{escape(name)} on {escape(task)}</h1>",
+        *(
+            f"<p class='caveat'>{escape(caveat)} The loss curves are those of the whole optimizer.</p>"
+            for caveat in caveats
+        ),
         f"<table><tr><th>mechanism</th><th>verdict</th><th>why</th></tr>{rows}</table>",
         "<h2 id='performance'>performance</h2>",
         _objectives(runs),

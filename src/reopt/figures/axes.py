@@ -56,6 +56,8 @@ def log_axis(ax: Axes, *names: str, labels: int = 6) -> None:
         axis.set_major_formatter(LogTicks())
         axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=labels))
         axis.set_minor_formatter(LogTicks(minor=True))
+        if not np.isfinite(axis.get_minpos()) and min(getattr(ax, f"get_{name}lim")()) <= 0:
+            getattr(ax, f"set_{name}lim")(0.1, 10)  # nothing positive is drawn: any decades will do
 
 
 def arrange(

@@ -257,14 +257,12 @@ def caption(tasks: Mapping[str, Momentum]) -> str:
     """What the figure shows, with the dominant mode in numbers."""
     parts = []
     for name, data in tasks.items():
-        top = data.modes.loc[data.modes["gain"].idxmax()]
         projected = data.pca["projected"]
         text = (
             f"{task_title(name)}: {label(data.subject, seed=True)}; {projected.shape[1]} problems of"
             f" {projected.shape[2]} parameters over {projected.shape[0]} steps;"
             f" {_count(len(data.fixed_points['points']), 'fixed point')};"
-            f" mode of largest gain: α = {_number(top['alpha_real'], top['alpha_imag'])},"
-            f" β = {_number(top['beta_real'], top['beta_imag'])}, {100 * top['gain']:.0f}% of the gain of all"
+            f" {_leading(data.modes)}"
         )
         if data.polyak is not None:
             text += f" (Polyak: α = {data.polyak[0]:.3g}, β = {data.polyak[1]:.3g})"
@@ -276,6 +274,17 @@ def caption(tasks: Mapping[str, Momentum]) -> str:
         " Eigenvalues β of the dynamics linearised at the fixed point and the unit circle; area grows with the size of"
         " α. (d) The modes v ← βv + g, update −Re(αv). The gain of a mode is the size of α / (1 − β), its answer"
         " to a constant gradient. (e) Response of the update to one small pulse of gradient. " + " ".join(parts)
+    )
+
+
+def _leading(modes: pd.DataFrame) -> str:
+    """The mode of largest gain in numbers."""
+    if not len(modes):
+        return "no mode that answers to the gradient"
+    top = modes.loc[modes["gain"].idxmax()]
+    return (
+        f"mode of largest gain: α = {_number(top['alpha_real'], top['alpha_imag'])},"
+        f" β = {_number(top['beta_real'], top['beta_imag'])}, {100 * top['gain']:.0f}% of the gain of all"
     )
 
 
