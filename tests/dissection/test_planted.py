@@ -303,7 +303,7 @@ def test_adagrad_is_said_to_have_no_fixed_point(rate: float, start: float):
 
 
 def lion(h: Array) -> optax.GradientTransformation:
-    return optax.chain(optax.scale_by_lion(h[1], h[2]), by_table(h))
+    return optax.chain(optax.scale_by_lion(h[0], h[1]), by_table(h))
 
 
 @draws(
