@@ -63,9 +63,7 @@ def continua(
         size *= 8
     pad = np.arange(size) % len(tree.row)
     starts, goals = points[tree.row], points[tree.col]
-    left, worst = _walk(
-        system, jnp.asarray(starts[pad]), jnp.asarray(goals[pad]), jnp.asarray(gradient)
-    )
+    left, worst = _walk(system, jnp.asarray(starts[pad]), jnp.asarray(goals[pad]), jnp.asarray(gradient))
     passed = (np.asarray(left) <= radius) & (np.asarray(worst) <= 100 * tolerance * max(1.0, float(abs(points).max())))
     passed = passed[: len(tree.row)]
     joined = np.eye(count, dtype=bool)

@@ -71,7 +71,7 @@ class FixedPoints(NamedTuple):
 
 
 def stability(found: FixedPoints) -> list[str]:
-    """"stable", "saddle", "unstable" or "marginal" for each point, from the eigenvalues of J.
+    """ "stable", "saddle", "unstable" or "marginal" for each point, from the eigenvalues of J.
 
     All inside the unit circle; some outside; all outside; none outside but one on it (a continuum, a bifurcation),
     to 1e-9.
@@ -390,7 +390,9 @@ def _sorted(found: FixedPoints) -> FixedPoints:
     order = np.lexsort((-found.newton_members, -found.members))
     rank = np.append(np.argsort(order), [DIVERGED, NOT_CONVERGED])  # so that -1 and -2 index themselves
     names = ("points", "residual", "spectral_radius", "unstable_directions", "members", "newton_members")
-    per_point = {name: getattr(found, name)[order] for name in (*names, "error_bound", "isolated", "continuum_dimension")}
+    per_point = {
+        name: getattr(found, name)[order] for name in (*names, "error_bound", "isolated", "continuum_dimension")
+    }
     return found._replace(**per_point, seed_result=rank[found.seed_result], newton_result=rank[found.newton_result])
 
 

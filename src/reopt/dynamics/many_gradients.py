@@ -13,6 +13,7 @@ For each gradient every seed is followed, as in `fixed_points`, but the work is 
 Every point is polished in float64; rows that do not arrive are counted and returned as such.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import equinox as eqx
@@ -144,9 +145,7 @@ class _Search:
                 size = _padded(rows.size, 32)
                 args = (jnp.asarray(_pad(a[rows], size)) for a in (states, held))
                 new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, *args))
-                slow = np.flatnonzero(
-                    (new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows])
-                )
+                slow = np.flatnonzero((new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows]))
                 if slow.size:
                     args = (jnp.asarray(_pad(a[rows[slow]], _padded(slow.size, 32))) for a in (states, held))
                     better, better_residual = (np.asarray(a)[: slow.size] for a in _newton_step(self.system, *args))
@@ -162,7 +161,7 @@ class _Search:
         """Steps 1 to 3: (seed_result by the index within a gradient, seed_residual)."""
         seeds, count = len(starts), len(self.gradients)
         number = np.repeat(np.arange(count), seeds)
-        fast = cast(self.system, jnp.dtype("float32"))
+        fast = FreeSystem(cast(self.system.optimizer, jnp.dtype("float32")), self.system.clock_value)
         states = np.tile(starts.astype(np.float32), (count, 1))
         result = np.full(count * seeds, NOT_CONVERGED)
         residual = np.full(count * seeds, np.inf)
@@ -211,7 +210,7 @@ class _Search:
 
     def _chord(self, states: np.ndarray, which: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows that arrive at `point`, residual of each row there)."""
-        held = self.gradients[which : which + 1]
+        held = jnp.asarray(self.gradients[which : which + 1])
         matrix = np.eye(self.system.size) - np.asarray(jacobians(self.system, jnp.asarray(point[None]), held))[0]
         try:
             inverse = np.linalg.inv(matrix)
@@ -220,7 +219,13 @@ class _Search:
         size = min(_padded(len(states)), -(-len(states) // 1024) * 1024)
         padded = jnp.asarray(_pad(states.astype(np.float64), size))
         arrived, residual = _chords(
-            self.system, padded, jnp.asarray(held[0]), inverse, jnp.asarray(point), self.tolerance, self.radius
+            self.system,
+            padded,
+            jnp.asarray(held[0]),
+            jnp.asarray(inverse),
+            jnp.asarray(point),
+            self.tolerance,
+            self.radius,
         )
         return np.asarray(arrived)[: len(states)], np.asarray(residual)[: len(states)]
 
@@ -238,7 +243,7 @@ class _Search:
         found = [list(new) for new in fresh]
         for way in (order, order[::-1]):
             carried = [list(new) for new in found]
-            for here, there in zip(way[:-1], way[1:], strict=True):
+            for here, there in pairwise(way):
                 if carried[here]:
                     points, converged = self.newton(np.array(carried[here]), np.full(len(carried[here]), there))
                     fresh = [[] for _ in self.gradients]
@@ -302,8 +307,8 @@ def _plain_steps(system: FreeSystem, states: np.ndarray, gradients: np.ndarray, 
         part = slice(first, first + ROWS)
         rows = len(states[part])
         size = min(_padded(rows), ROWS)
-        args = (jnp.asarray(_pad(a[part].astype(np.float32), size)) for a in (states, gradients))
-        parts.append([np.asarray(a)[:rows] for a in _block(system, *args, jnp.asarray(steps))])
+        padded, held = (jnp.asarray(_pad(a[part].astype(np.float32), size)) for a in (states, gradients))
+        parts.append([np.asarray(a)[:rows] for a in _block(system, padded, held, jnp.asarray(steps))])
     return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
 
 
