@@ -154,7 +154,7 @@ def test_a_linear_system_has_one(number, size, kind):
 def test_a_cubic_system_has_three(number, size, slope, width, saddles):
     rng = np.random.default_rng(number)
     saddles = min(saddles, size - 1)
-    system = Cubic(*turned(rng, size, saddles), jnp.asarray(slope), jnp.asarray(width))
+    system = Cubic(*turned(rng, size, saddles), np.asarray(slope), np.asarray(width))
     seeds = seeds_along(rng, system, -1.3 * width, 1.3 * width)
     found = find_fixed_points(system, seeds)
     check(found, system.at(np.array([-width, 0, width])), [saddles, saddles + 1, saddles], size)
@@ -173,7 +173,7 @@ def test_a_piecewise_linear_system_has_three_or_eleven(number, size, count):
     heights[0] = rng.uniform(0.1, 0.35)
     for i in range(count):  # so that the piece from kink i to i + 1 crosses 0 at the point
         heights[i + 1] = -heights[i] * (kinks[i + 1] - true[i]) / (true[i] - kinks[i])
-    system = Zigzag(*turned(rng, size), jnp.asarray(kinks), jnp.asarray(kinks + heights))
+    system = Zigzag(*turned(rng, size), np.asarray(kinks), np.asarray(kinks + heights))
     slopes = 1 + np.diff(heights) / np.diff(kinks)
     seeds = seeds_along(rng, system, kinks[0], kinks[-1], 96)
     found = find_fixed_points(system, seeds, newton_seeds=96)
@@ -199,7 +199,7 @@ def test_a_line_is_said_to_be_one(number, size):
 @given(SEEDS, st.floats(0.5, 2))
 def test_a_ring_is_one_continuum(number, radius):
     rng = np.random.default_rng(number)
-    found = find_fixed_points(Ring(rotation(rng, 3), jnp.asarray(radius)), radius * rng.normal(size=(60, 3)))
+    found = find_fixed_points(Ring(rotation(rng, 3), np.asarray(radius)), radius * rng.normal(size=(60, 3)))
     np.testing.assert_array_equal(found.continuum_dimension, [1])
     assert found.members.sum() == 60
 
@@ -227,7 +227,7 @@ def bistable_gru(units, weight=3.0):
     """Update gates near 1/2, reset gates near 1, h_0 drives itself by `weight`, the others follow h_0 or decay."""
     optimizer = create_learned(jax.random.key(0), cell="gru", units=units)
     recurrent = np.zeros((units, units))
-    recurrent[0] = 0.3
+    recurrent[0] = 0.25  # exact in float32
     recurrent[0, 0] = weight
     cell = optimizer.cell
     return eqx.tree_at(
@@ -252,7 +252,7 @@ def test_a_planted_bistable_gru_under_many_gradients_at_once():
     before = seeds.copy()
     found = find_fixed_points_over(optimizer, seeds, gradients, newton_gradients=9)
     np.testing.assert_array_equal(seeds, before)
-    grid = np.linspace(-1.01, 1.01, 100_001)
+    grid = np.linspace(-1.01, 1.01, 100_000)  # without 0, a root itself
     for number, gradient in enumerate(gradients):
         drive = inputs[0] * gradient
         gap = np.tanh(3 * grid + drive) - grid
@@ -263,7 +263,7 @@ def test_a_planted_bistable_gru_under_many_gradients_at_once():
         np.testing.assert_allclose(found.points[here, 0][order], true, atol=1e-4)
         # J of the one that drives itself: 1/2 + 1/2 * 3 (1 - h^2).
         np.testing.assert_array_equal(found.unstable_directions[here][order], (0.5 + 1.5 * (1 - true**2) > 1) * 1)
-        others = np.tanh(0.3 * found.points[here, :1] + inputs[1:] * gradient)
+        others = np.tanh(0.25 * found.points[here, :1] + inputs[1:] * gradient)
         np.testing.assert_allclose(found.points[here, 1:], others, atol=1e-9)
         # Where iteration, done plainly, takes each seed.
         state = seeds[:, 0]

@@ -295,8 +295,11 @@ class _Search:
 
 @eqx.filter_jit
 def _block(system: FreeSystem, states: Array, gradients: Array, steps: Array) -> tuple[Array, Array]:
-    states = jax.lax.fori_loop(0, steps - 1, lambda _, h: system.step(h, gradients), states)
-    after = system.step(states, gradients)
+    def step(_, states):
+        return system.step(states, gradients).astype(states.dtype)  # constants of F may be float64
+
+    states = jax.lax.fori_loop(0, steps - 1, step, states)
+    after = step(0, states)
     return after, _norm(after - states)
 
 
