@@ -150,7 +150,9 @@ def test_a_drift_without_fixed_point_gives_slow_points_only():
 
 def test_a_line_of_fixed_points_is_not_isolated():
     found = find_fixed_points(Planar(lambda x, y: (x, 0.5 * y)), GRID)
-    assert len(found.points) == 9  # one for each x of the grid
+    assert len(found.points) == 1  # not one for each x of the grid
+    np.testing.assert_array_equal(found.continuum_dimension, [1])
+    np.testing.assert_array_equal(found.members, [len(GRID)])
     assert not found.isolated.any()
     assert np.isinf(found.error_bound).all()
 

@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from reopt.dynamics.continuum import continua
 from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero, jacobians
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import finite_states
 from reopt.dynamics.root_finding import BLOCK, Search, chord, iterate, newton, residuals
+from reopt.dynamics.system import StateUpdate, dynamical_system
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 
@@ -41,7 +43,8 @@ class FixedPoints(NamedTuple):
     """The distinct points that were found, and what became of each start.
 
     `error_bound` is a Newton-Kantorovich bound on the distance to a true fixed point (inf: none could be given), see
-    `error_bounds`. `isolated` is False where I - J is singular to rounding: a line or plane of fixed points.
+    `error_bounds`. `isolated` is False where I - J is singular to rounding: a line or plane of fixed points, given as
+    one point (that with the most members); `continuum_dimension` is the dimension of the kernel of I - J there, else 0.
     `seed_result` is the index of the point that a start came to, or NOT_CONVERGED, or DIVERGED; `newton_result` the
     same for the direct Newton runs, which began at the starts `newton_seed`.
     """
@@ -63,6 +66,19 @@ class FixedPoints(NamedTuple):
     newton_residual: Float[np.ndarray, " newton"]
     slow_points: Float[np.ndarray, "slow hidden"]  # where starts that did not converge got stuck
     slow_residual: Float[np.ndarray, " slow"]
+    continuum_dimension: Int[np.ndarray, " point"]  # 0 an isolated point, 1 a line of fixed points, 2 a plane, ...
+    free_components: Int[np.ndarray, ""]  # of the state: all but the clock
+
+
+def stability(found: FixedPoints) -> list[str]:
+    """ "stable", "saddle", "unstable" or "marginal" for each point, from the eigenvalues of J.
+
+    All inside the unit circle; some outside; all outside; none outside but one on it (a continuum, a bifurcation),
+    to 1e-9.
+    """
+    inside = np.where(found.spectral_radius < 1 - 1e-9, "stable", "marginal")
+    outside = np.where(found.unstable_directions == found.free_components, "unstable", "saddle")
+    return list(np.where(found.unstable_directions > 0, outside, inside).tolist())
 
 
 def search_seeds(
@@ -97,7 +113,7 @@ def search_seeds(
 
 
 def find_fixed_points(
-    optimizer: Optimizer,
+    optimizer: Optimizer | StateUpdate,
     seeds: Float[np.ndarray, "seed hidden"],
     gradient: float = 0.0,
     *,
@@ -115,6 +131,8 @@ def find_fixed_points(
 
     **Arguments:**
 
+    - `optimizer`: an `Optimizer`, or any function F(state [hidden], gradient []) -> state [hidden], see
+      `reopt.dynamics.system`.
     - `tolerance`: a state h counts as converged when ||h - F(h, g)||_2 <= tolerance max(1, ||h||).
     - `max_iterations`: plain steps a start; `newton_iterations` Newton steps a start.
     - `newton_seeds`: number of starts (evenly spread) from which Newton is run directly as well.
@@ -126,6 +144,8 @@ def find_fixed_points(
     **Raises** `ReoptError` where a seed is not finite or of the wrong size.
     """
     seeds = np.asarray(seeds, np.float64)
+    if not isinstance(optimizer, Optimizer):
+        optimizer = dynamical_system(optimizer, seeds.shape[-1] if seeds.ndim else 0)
     if seeds.ndim != 2 or seeds.shape[1] != optimizer.state_size or not len(seeds):
         raise ReoptError(
             f"seeds must be of shape [seed, {optimizer.state_size}] with at least one seed, not {seeds.shape}"
@@ -161,9 +181,15 @@ def find_fixed_points(
         if not np.isfinite(jacobian).all():
             raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
         bounds = error_bounds(system, points, jacobian, float(gradient))
+        singular = np.linalg.svd(np.eye(system.size) - jacobian, compute_uv=False)
+        dimension = (singular <= ISOLATED * np.maximum(1, singular[:, :1])).sum(axis=1)
+        kept, which = _one_a_continuum(
+            system, points, dimension, result, float(gradient), radius=radius, tolerance=tolerance
+        )
+    points, residual, jacobian, bounds, dimension = (a[kept] for a in (points, residual, jacobian, bounds, dimension))
+    result = which[result]
     magnitudes = np.abs(np.linalg.eigvals(jacobian))
-    singular = np.linalg.svd(np.eye(system.size) - jacobian, compute_uv=False)
-    spectral_radius = magnitudes.max(axis=1)
+    spectral_radius = magnitudes.max(axis=1, initial=0)
 
     first, second = len(seeds), len(seeds) + len(slow)
     seed_result, by_newton, newton_result = result[:first], result[first:second], result[second:]
@@ -185,7 +211,7 @@ def find_fixed_points(
         members=np.bincount(seed_result[seed_result >= 0], minlength=count),
         newton_members=np.bincount(newton_result[newton_result >= 0], minlength=count),
         error_bound=bounds,
-        isolated=singular[:, -1] > ISOLATED * np.maximum(1, singular[:, 0]),
+        isolated=dimension == 0,
         seed_result=seed_result,
         seed_residual=seed_residual,
         seed_iterations=iterations,
@@ -195,6 +221,8 @@ def find_fixed_points(
         newton_residual=direct.residual,
         slow_points=system.embed(finished.states[stuck]),
         slow_residual=finished.residual[stuck],
+        continuum_dimension=dimension,
+        free_components=np.array(system.size),
     )
     return _sorted(found)
 
@@ -215,7 +243,7 @@ def error_bounds(
     system: FreeSystem,
     points: Float[np.ndarray, "point free"],
     jacobian: Float[np.ndarray, "point free free"],
-    gradient: float,
+    gradient: float | Float[np.ndarray, " point"],
     *,
     probes: int = 12,
 ) -> Float[np.ndarray, " point"]:
@@ -230,7 +258,8 @@ def error_bounds(
     count, size = points.shape
     if not count:
         return np.zeros(0)
-    residual = residuals(system, points, np.full(count, gradient))
+    held = np.array(np.broadcast_to(gradient, count), np.float64)
+    residual = residuals(system, points, held)
     rng = np.random.default_rng(0)
     bounds = np.full(count, np.inf)
     for i, (point, matrix) in enumerate(zip(points, jacobian, strict=True)):
@@ -244,7 +273,7 @@ def error_bounds(
         reach = max(2 * step, 1e-5 * norm)
         directions = rng.standard_normal((probes, size))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        around = jacobians(system, jnp.asarray(point + reach * directions), jnp.full(probes, gradient))
+        around = jacobians(system, jnp.asarray(point + reach * directions), jnp.full(probes, held[i]))
         change = np.sum(np.square(np.asarray(around) - matrix), axis=(1, 2))
         lipschitz = 2 * np.sqrt(size * np.mean(change)) / reach
         if inverse * lipschitz * step <= 0.5:
@@ -332,12 +361,38 @@ def _distinct(
     return best[again], best_residual[again], merged[which] if len(which) else which
 
 
+def _one_a_continuum(
+    system: FreeSystem,
+    points: np.ndarray,
+    dimension: np.ndarray,
+    result: np.ndarray,
+    gradient: float,
+    *,
+    radius: float,
+    tolerance: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(indices of the points to keep, new index of each old one; negative codes index themselves)."""
+    count = len(points)
+    members = np.bincount(result[result >= 0], minlength=count)
+    leader = np.arange(count)
+    for size in np.unique(dimension[dimension > 0]):
+        rows = np.flatnonzero(dimension == size)
+        groups = continua(system, points[rows], gradient, radius=radius, tolerance=tolerance)
+        for group in range(groups.max() + 1):
+            same = rows[groups == group]
+            leader[same] = same[np.argmax(members[same])]
+    kept = np.unique(leader)
+    return kept, np.append(np.searchsorted(kept, leader), [DIVERGED, NOT_CONVERGED])
+
+
 def _sorted(found: FixedPoints) -> FixedPoints:
     """Points by falling number of members, then of Newton runs."""
     order = np.lexsort((-found.newton_members, -found.members))
     rank = np.append(np.argsort(order), [DIVERGED, NOT_CONVERGED])  # so that -1 and -2 index themselves
     names = ("points", "residual", "spectral_radius", "unstable_directions", "members", "newton_members")
-    per_point = {name: getattr(found, name)[order] for name in (*names, "error_bound", "isolated")}
+    per_point = {
+        name: getattr(found, name)[order] for name in (*names, "error_bound", "isolated", "continuum_dimension")
+    }
     return found._replace(**per_point, seed_result=rank[found.seed_result], newton_result=rank[found.newton_result])
 
 
@@ -363,4 +418,6 @@ def _trivial(system: FreeSystem, kind: np.ndarray) -> FixedPoints:
         newton_residual=np.zeros(0),
         slow_points=state[:0],
         slow_residual=np.zeros(0),
+        continuum_dimension=np.zeros(1, np.int64),
+        free_components=np.array(0),
     )
