@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -166,7 +166,8 @@ def evaluate(
     results = []
     with Reporter(f"evaluate {task}", log) as report:
         for name, optimizer in found:
-            judge, judged = stage.evaluate, optimizer
+            judge: Any = stage.evaluate
+            judged: Any = optimizer
             if isinstance(optimizer, FromOptax) and optimizer.weight_decay:  # its true runs see the parameters
                 judge, judged = evaluate_optax, optimizer.transformation
             result = judge(
