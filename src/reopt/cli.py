@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -166,8 +166,10 @@ def evaluate(
     results = []
     with Reporter(f"evaluate {task}", log) as report:
         for name, optimizer in found:
-            decays = isinstance(optimizer, FromOptax) and optimizer.weight_decay
-            judge, judged = (evaluate_optax, optimizer.transformation) if decays else (stage.evaluate, optimizer)
+            judge: Any = stage.evaluate
+            judged: Any = optimizer
+            if isinstance(optimizer, FromOptax) and optimizer.weight_decay:  # its true runs see the parameters
+                judge, judged = evaluate_optax, optimizer.transformation
             result = judge(
                 judged, target, name=name, task_name=task, problems=problems, seed=seed, num_steps=read.num_steps
             )

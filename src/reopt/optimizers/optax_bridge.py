@@ -361,8 +361,8 @@ class _Probe:
 
 
 def _tree(flat: np.ndarray) -> dict[str, Array]:
-    flat = jnp.asarray(flat, float)
-    return {"vector": flat[:3], "matrix": flat[3:].reshape(2, 2)}
+    values = jnp.asarray(flat, float)
+    return {"vector": values[:3], "matrix": values[3:].reshape(2, 2)}
 
 
 def _in_words(reach: np.ndarray) -> str:
@@ -414,7 +414,7 @@ def _matrix_couplings(transformation: Any, rows: int) -> str:
             gradient = jnp.cos(jnp.arange(params.size) + t).reshape(params.shape)
             update, state = step(gradient.at[0, 0].multiply(factor if t else 1.0), state, params)
         runs.append(np.asarray(update).ravel()[1:])
-    differs = _differs(*(run[None] for run in runs))
+    differs = _differs(runs[0][None], runs[1][None])
     if not differs.any():
         return ""
     i, j = np.unravel_index(differs.argmax() + 1, params.shape)
