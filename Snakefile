@@ -61,7 +61,7 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
-include: "workflow/rules/optax.smk"
+include: "workflow/rules/docs.smk"
 
 
 onsuccess:

@@ -23,7 +23,11 @@ class Drawn(Optimizer):
 
     @property
     def inner(self) -> FromOptax:
-        return FromOptax(self.build(self.hyper), self.leaves)
+        return self.as_type(jnp.zeros(()).dtype)
+
+    def as_type(self, dtype: jnp.dtype) -> FromOptax:
+        """With hyperparameters of the type of the state, else the state would take theirs."""
+        return FromOptax(self.build(self.hyper.astype(dtype)), self.leaves)
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -37,7 +41,7 @@ class Drawn(Optimizer):
         return self.inner.initial_state()
 
     def update(self, state: Array, gradient: Array) -> Array:
-        return self.inner.update(state, gradient)
+        return self.as_type(state.dtype).update(state, gradient)
 
     def readout(self, state: Array, gradient: Array) -> Array:
         return self.inner.readout(state, gradient)

@@ -116,7 +116,7 @@ def buffers(planted: dict[complex, complex], direct: float = 0.0) -> Buffers:
 @draws(
     30,
     rate=log_uniform(1e-4, 10),
-    beta=st.one_of(memory(1e-3, 1), log_uniform(1e-6, 1e-1), st.sampled_from([0.999, 0.9])),
+    beta=st.one_of(memory(1e-3, 0.999), log_uniform(1e-6, 1e-1), st.sampled_from([0.999, 0.9])),
     nesterov=st.booleans(),
 )
 def test_momentum_and_nesterov(rate: float, beta: float, nesterov: bool):

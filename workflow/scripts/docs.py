@@ -3,7 +3,8 @@
     python workflow/scripts/docs.py            write them
     python workflow/scripts/docs.py --check    exit 1 and name those that are out of step
 
-Numbers come from results/study and results/laptop (`dvc pull` brings them); none is typed by hand.
+Numbers come from results/study and results/laptop (`dvc pull` brings them), and from docs/calibration.csv; none is
+typed by hand.
 """
 
 import argparse
@@ -84,6 +85,23 @@ def claims_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def calibration() -> str:
+    """The rate of false verdicts, of docs/calibration.csv (rule `calibration`)."""
+    table = pd.read_csv("docs/calibration.csv")
+    lines = ["| mechanism | verdicts | false | undetermined |", "|---|---|---|---|"]
+    everything = pd.concat([table, table.assign(mechanism="all")])
+    for name in [*table["mechanism"].unique(), "all"]:
+        part = everything[everything["mechanism"] == name]
+        vague = (part["verdict"] == "undetermined").mean()
+        lines.append(f"| {name} | {len(part)} | {part['false'].sum()} ({part['false'].mean():.1%}) | {vague:.1%} |")
+    false = table.groupby("draw")["false"].any()
+    lines += [
+        "",
+        f"Of {len(false)} optimizers without a mechanism, {false.sum()} got a false verdict ({false.mean():.1%}).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _with_block(path: Path, name: str, text: str) -> str:
     """The page with its generated block replaced."""
     pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end {name} -->)"
@@ -96,6 +114,7 @@ def pages() -> dict[Path, bytes]:
         Path("workflow/schemas/config.schema.json"): schema(),
         Path("docs/config.md"): config_page(),
         Path("docs/claims.md"): claims_page(),
+        Path("docs/dissect.md"): _with_block(Path("docs/dissect.md"), "calibration", calibration()),
         Path("README.md"): _with_block(Path("README.md"), "numbers", numbers()),
     }
     pictures = {Path(f"docs/images/{name}.png"): Path(f"results/study/figures/{name}.png") for name in FIGURES}
