@@ -5,11 +5,9 @@ one compiled loop in float32, its gradient by reverse differentiation; this is t
 on `REFERENCE_SEEDS` evenly spread seeds under all gradients, and its time scaled by the number of rows: its work a row
 is constant, and large batches are no faster a row. Both searches are timed in the same run, compilation excluded.
 
-    uv run python -m benchmarks.fixed_points [--repeats 1] [--checkpoint FILE.safetensors]
+    uv run python -m benchmarks fixed_points --out FILE.json
 """
 
-import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from reopt.training.metatrain import load_learned
 
 UNITS, SEEDS, GRADIENTS, REFERENCE_SEEDS = 256, 1024, 64, 16
 ADAM_STEPS, ADAM_RATE, REACHED = 1000, 0.01, 1e-8
+TRAINED = Path("results/study/quadratic/optimizers/paper-s675/best.safetensors")
 TOLERANCE = 5e-12  # relative to ||h|| < 16: below 1e-10
 
 
@@ -139,29 +138,18 @@ def measure(optimizer: Optimizer, work: str, repeats: int, *, scale: float = 0.5
         "peak_fraction": None,
         "median_s": median,
         "reference_median_s": reference_median,
-        "runs": times,
-        "reference_runs": reference,
+        "runs": len(times),
+        "spread_s": [min(times), max(times)],
+        "reference_spread_s": [min(reference), max(reference)],
         "reference_scaled_from_seeds": len(picked),
         **compare(optimizer, found, states, speed, gradients),
     }
 
 
-def run(repeats: int) -> list[dict[str, Any]]:
-    """The random GRU-256 of gain 3."""
-    return [measure(random_gru(), "fixed_points_gru256", repeats)]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--checkpoint", type=Path, help="a trained optimizer instead of the random one")
-    args = parser.parse_args()
-    if args.checkpoint is None:
-        results = run(args.repeats)
-    else:
-        results = [measure(load_learned(args.checkpoint), args.checkpoint.parent.name, args.repeats)]
-    print(json.dumps(results, indent=1))
-
-
-if __name__ == "__main__":
-    main()
+def run(runs: int, peak: float) -> list[dict[str, Any]]:
+    """The random GRU-256 of gain 3, and the trained one where it has been pulled."""
+    del peak
+    rows = [measure(random_gru(), "fixed_points_gru256", runs)]
+    if TRAINED.is_file():
+        rows.append(measure(load_learned(TRAINED), "fixed_points_trained_gru256", runs))
+    return rows

@@ -4,6 +4,8 @@
 rule optax_table:
     output:
         "docs/optax.csv",
+    log:
+        "logs/optax_table.log",
     params:
         source=sources(
             "reopt.dissection.examine",
@@ -11,13 +13,15 @@ rule optax_table:
             "reopt.optimizers.optax_walk",
         ),
     shell:
-        "python workflow/scripts/optax_table.py"
+        "python workflow/scripts/optax_table.py > {log} 2>&1"
 
 
 rule calibration:
     output:
         "docs/calibration.csv",
+    log:
+        "logs/calibration.log",
     params:
         source=sources("reopt.dissection.calibration"),
     shell:
-        "python -m reopt.dissection.calibration --draws 200 --seed 1 --out {output}"
+        "python -m reopt.dissection.calibration --draws 200 --seed 2 --out {output} > {log} 2>&1"

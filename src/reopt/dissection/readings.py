@@ -317,7 +317,9 @@ def distill(found: Examination, findings: dict[str, Finding], optimizer: Optimiz
             law = (means.index.to_numpy(), means.to_numpy() / float(resting.iloc[0]))
             constant = [row[2] for row in findings["adaptation"].readings if row[0] == "time_constant"]
             decay = float(np.exp(-1 / constant[0])) if constant and constant[0] > 0 else 0.0
-    return Distilled(alpha, beta, direct, float(linear.offset), clip, scheduled, law, decay)
+    # At rest behind a sign the update is one of the two steps, which is no offset.
+    offset = 0.0 if found.switching is not None else float(linear.offset)
+    return Distilled(alpha, beta, direct, offset, clip, scheduled, law, decay)
 
 
 def _clip_function(found: Examination, optimizer: Optimizer) -> tuple[np.ndarray, np.ndarray] | None:
@@ -365,8 +367,8 @@ def remainder(found: Examination, findings: dict[str, Finding], optimizer: Optim
 
     R^2 = 1 - sum (u - u_distilled)^2 / sum u^2, every step weighted the same, with a bootstrap interval over problems;
     of the orders in which the mechanisms can stand, the best on the first problems. `noise` is the share of the
-    updates that no smooth function of gradient, state and step could say (`reopt.mechanisms.noise`); the verdict is
-    on what is left beside it. What it cannot see: a mechanism that these runs do not use.
+    updates that no smooth function of gradient, state and step could say (`reopt.mechanisms.noise`), to two standard
+    errors; the verdict is on what is left beside it. What it cannot see: a mechanism that these runs do not use.
     """
     gradients = found.recording.gradients
     true = found.recording.updates.astype(np.float64)
@@ -383,15 +385,17 @@ def remainder(found: Examination, findings: dict[str, Finding], optimizer: Optim
         best = candidates[int(np.argmax(np.nan_to_num(tried, nan=-np.inf)))]
         value, low, high = explained(true, distilled_updates(best, gradients))
         noise = noise_share(true, found.noise.level)
+    most_noise = min(noise * (1 + found.noise.error), 1.0)
     given = verdict("remainder", 1 - value - noise)
-    if given == PRESENT and not 1 - high - noise > BOUNDS["remainder"][1]:
+    if given == PRESENT and not 1 - high - most_noise > BOUNDS["remainder"][1]:
         given = UNDETERMINED
     if given == PRESENT:  # what is put together of slopes that mean nothing leaves a gap of its own
         given, _ = _unless_rough(found, given)
     why = f"the mechanisms found explain {max(value, 0):.1%} of the updates of the recorded runs (R² = {value:.4g})"
     if noise > 0:
         why += f"; {noise:.1%} of them is noise that nothing could explain"
-    return Finding("remainder", given, why, [("r2", 0, value, low, high, "1"), ("noise", 0, *_exact(noise), "1")])
+    spread = (noise, max(noise * (1 - found.noise.error), 0.0), most_noise)
+    return Finding("remainder", given, why, [("r2", 0, value, low, high, "1"), ("noise", 0, *spread, "1")])
 
 
 def read(found: Examination, optimizer: Optimizer) -> list[Finding]:

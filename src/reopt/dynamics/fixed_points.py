@@ -153,7 +153,8 @@ def find_fixed_points(
     if not np.isfinite(seeds).all():
         raise ReoptError(f"{int((~np.isfinite(seeds).all(axis=1)).sum())} seeds hold values that are not finite")
     kind = np.full(len(seeds), VISITED) if kind is None else np.array(kind)
-    with double_precision():
+    # Norms of rows that run away overflow to infinity, which says what is to be said of them.
+    with double_precision(), np.errstate(over="ignore"):
         system = FreeSystem(to_double(optimizer), clock)
         starts = system.restrict(seeds)
         if system.size == 0:

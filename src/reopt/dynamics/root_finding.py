@@ -110,8 +110,7 @@ def iterate(
         states[active], residual[active] = new, new_residual
         taken[active] += new_taken
         done_steps += BLOCK
-        with np.errstate(over="ignore"):
-            norms = np.linalg.norm(new, axis=1)
+        norms = np.linalg.norm(new, axis=1)
         lost = ~(np.isfinite(new_residual) & (norms <= limit))
         diverged[active[lost]] = True
         active = active[~lost & ~(new_residual <= tolerance * np.maximum(1, norms))]

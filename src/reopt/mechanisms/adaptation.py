@@ -266,13 +266,25 @@ def even_part(optimizer: Optimizer, found: Adaptation, *, clock: float = CLOCK, 
         rate_time_constant=np.where(good, follows, np.nan),
         from_start=np.nan,
     )
-    # As far beyond the knee as the range allows: 1 / (1 + x), with eps outside the root, has a slope of -1 + 1 / x.
+    return Adaptation(table, summarize(table) | _far_exponent(table), found.functions, states)
+
+
+def _far_exponent(table: pd.DataFrame) -> dict[str, Any]:
+    """The exponents of `summarize`, fitted as far beyond the knee as the range allows.
+
+    1 / (1 + x), with eps outside the root, has a slope of -1 + 1 / x. Where all rates have fallen the knee lies below
+    the smallest gradient, which stands for it.
+    """
+    sizes = table["gradient"].abs().to_numpy()
+    base = summarize(table)["knee"] or sizes[sizes > 0].min(initial=np.inf)
     for beyond in (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0):
-        summary = summarize(table, beyond_knee=beyond)
-        knee = summary["knee"]
-        if knee is None or np.sum(good & (gradients >= beyond * knee)) >= 4:
-            break
-    return Adaptation(table, summary, found.functions, states)
+        far = table["converged"].to_numpy() & (sizes >= beyond * base)
+        if min(int(np.sum(far & (table["arm"] == arm))) for arm in ("negative", "positive")) >= 4:
+            summary = summarize(table[far | (table["arm"] == "zero")], beyond_knee=0.0)
+            return {
+                key: value for key, value in summary.items() if key.startswith("exponent") or key in ("low", "high")
+            }
+    return {}
 
 
 def summarize(table: pd.DataFrame, *, beyond_knee: float = 3.0, confidence: float = 0.95) -> dict[str, Any]:

@@ -27,12 +27,21 @@ PER_SIGMA = 0.6745 * 6**0.5
 SCALES = {1e-6: 1e-5, 1e-3: 1e-4}  # relative step: share of the update's size from which on it counts as noise
 
 
+# The median of n absolute second differences of independent normal noise: var(sigma) = 1.36 sigma^2 / n for independent
+# ones, and half as much again for their correlation. Of sigma^2, two standard errors are this over sqrt(n).
+TWO_ERRORS = 4 * (1.5 * 1.36) ** 0.5
+
+
 class Noise(NamedTuple):
-    """Standard deviations in units of the update; `size` is the median |update| in the places looked at."""
+    """Standard deviations in units of the update; `size` is the median |update| in the places looked at.
+
+    `error` is twice the relative standard error of the variance, from the number of differences it was estimated from.
+    """
 
     rough: float
     restless: float
     size: float
+    error: float = 0.0
 
     @property
     def level(self) -> float:
@@ -59,7 +68,8 @@ def update_noise(
             rough = max(rough, found if found > bound * size else 0.0)
     late = np.asarray(offsets, float)[len(offsets) // 10 :]
     restless = _deviation(late[:-2] - 2 * late[1:-1] + late[2:]) if len(late) > 4 else 0.0
-    return Noise(rough, restless, size)
+    count = max(len(gradients) if rough >= restless else len(late) - 2, 1)
+    return Noise(rough, restless, size, TWO_ERRORS / count**0.5)
 
 
 def _deviation(differences: np.ndarray) -> float:
