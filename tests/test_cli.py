@@ -334,7 +334,7 @@ SUBJECTS = {
     **{f"bad/{name}.safetensors": "does not describe" for name in ("units", "units-text", "scale", "scale-nan")},
     "bad": "bad is a folder, not a checkpoint file",
     "nothing.safetensors": "there is no checkpoint at nothing.safetensors",
-    f"{EXAMINED}/record.npz": "is not a readable checkpoint",
+    f"{EXAMINED}/record.npz": "has no 'convention'",
     "results/laptop/quadratic/conditions.csv": "is not a readable checkpoint",
     "bad/json-list.json": "is not a tuned baseline",
     "bad/json-number.json": "is not a tuned baseline",
@@ -366,7 +366,6 @@ SUBJECTS = {
     "bad/code.py:broken": "gives a state and an update of shapes",
     "bad/code.py:raises": "cannot take a step: RuntimeError: two lines",
     "bad/code.py:coupled": "couples parameters",
-    "bad/code.py:weighted": "depend on the values of the parameters",
     "no.such.module:adam": "cannot import no.such.module: ModuleNotFoundError",
     "math:pi": "math:pi is a float, not an optimizer",
     "math:absent": "math has no 'absent'",
@@ -380,6 +379,11 @@ SUBJECTS = {
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_bad_subjects_are_refused(refused: Callable, subject: str):
     assert SUBJECTS[subject] in refused(f"evaluate momentum {subject} {OUT}")
+
+
+def test_an_analysis_refuses_an_optimizer_that_looks_at_parameters(refused: Callable):
+    said = refused(f"record bad/code.py:weighted {TASK} --out out.npz")
+    assert "depend on the values of the parameters" in said
 
 
 def test_a_name_that_is_no_text_is_refused(refused: Callable):
@@ -579,7 +583,18 @@ def test_a_process_of_its_own_shows_no_traceback(workshop: Path, words: str):
 
 
 COMMANDS = (
-    *("metatrain", "tune", "evaluate", "conditions", "check-config", "record", "fixed-points", "linearize", "pca"),
+    *(
+        "diff",
+        "metatrain",
+        "tune",
+        "evaluate",
+        "conditions",
+        "check-config",
+        "record",
+        "fixed-points",
+        "linearize",
+        "pca",
+    ),
     *("update-functions", "gradient-density", "schedule", "adaptation", "figure", "claims", "dissect"),
 )
 
