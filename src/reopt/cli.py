@@ -44,7 +44,7 @@ def metatrain(
     config: ConfigFile = DEFAULT,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Meta-training seed.")] = 0,
     state: Annotated[Path | None, typer.Option(help="State of an unfinished run; default below .reopt/.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="1: one core; more: all cores of this machine.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Cores that share the problems, where there is no GPU.")] = 1,
     log: LogFile = None,
 ) -> None:
     """Meta-train a learned optimizer; a run that was killed goes on where it stopped.
@@ -57,12 +57,11 @@ def metatrain(
     import pandas as pd
 
     from reopt.artifacts.tables import write_table
-    from reopt.commands import Slice, writable
+    from reopt.commands import Slice, use_cores, writable
     from reopt.progress import Reporter
     from reopt.training import metatrain as stage
 
-    if threads == 1:  # jax reads this when it first computes
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    use_cores(threads)
     read = Slice(config, "metatrain", task=task, optimizer=optimizer)
     settings = read.learned(optimizer)
     outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv", "provenance.json")]
@@ -81,6 +80,7 @@ def metatrain(
             num_steps=read.num_steps,
             seed=seed,
             state_file=state_file,
+            training_task=read.task_but(settings.training.problem),
             start_over=state is None,
             report=report,
         )

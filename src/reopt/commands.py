@@ -41,8 +41,12 @@ class Slice:
     @property
     def task(self) -> Task:
         """The task, as its block says."""
+        return self.task_but({})
+
+    def task_but(self, others: dict[str, Any]) -> Task:
+        """The task with some settings that are others than in its block."""
         module = task_module(self.task_name)
-        return module.create(module.Settings.model_validate(self[f"tasks.{self.task_name}.problem"]))
+        return module.create(module.Settings.model_validate(self[f"tasks.{self.task_name}.problem"] | others))
 
     @property
     def num_steps(self) -> int:
@@ -75,6 +79,16 @@ class Slice:
             settings=self.plain() | settings,
             inputs=sorted(Path(item) for item in inputs),
         )
+
+
+def use_cores(count: int) -> None:
+    """Make each of `count` cores a device of its own, and keep what is compiled; before jax computes anything."""
+    import jax
+
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+    jax.config.update("jax_num_cpu_devices", count)
+    jax.config.update("jax_compilation_cache_dir", str(Path(".reopt/compiled").absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _lookup(config: Any, key: str, path: Path) -> Any:

@@ -59,9 +59,38 @@ class Validation(Section):
     seed: Seed = Field(description="seed of the validation problems")
 
 
+class CalmConfig(Section):
+    """Calming of the backward pass: a problem's cotangent is cut to a multiple of the median of its group."""
+
+    factor: Positive = Field(description="largest norm, in median norms of the group")
+    group: Count = Field(description="problems that are compared; `problems` must be a multiple of it")
+
+
+class FullEstimator(Section):
+    """The meta-gradient through the whole unroll."""
+
+    kind: Literal["full"]
+
+
+class TruncatedEstimator(Section):
+    """Truncated backpropagation: an outer step every `window` steps, and no gradient across its start."""
+
+    kind: Literal["truncated"]
+    window: Count = Field(description="steps of the unroll in an outer step")
+
+
+class PersistentEstimator(Section):
+    """Persistent evolution strategies (Vicol et al. 2021): truncated too, but not biased by it."""
+
+    kind: Literal["pes"]
+    window: Count = Field(description="steps of the unroll in an outer step")
+    deviation: Positive = Field(description="standard deviation of the weights' perturbation")
+
+
 class TrainingConfig(Section):
     """Meta-training of one learned optimizer."""
 
+    problem: dict[str, Any] = Field(description="the task's settings that are others while training, often none: {}")
     outer_steps: Count = Field(description="number of meta-training steps")
     problems: Count = Field(description="fresh problems an outer step")
     learning_rate: Positive = Field(description="of the meta-optimizer, Adam")
@@ -71,17 +100,22 @@ class TrainingConfig(Section):
     eps: Positive = Field(description="Adam's epsilon")
     clip: Clip
     l2_penalty: NonNegative = Field(description="times the norm (not squared) of all weights")
-    calm: Positive | None = Field(
-        description="cut of the backward pass in median norms; null is the exact meta-gradient, the paper's arm"
-    )
+    estimator: Annotated[FullEstimator | TruncatedEstimator | PersistentEstimator, Field(discriminator="kind")]
+    calm: CalmConfig | None = Field(description="calming of the backward pass; null is the exact meta-gradient")
     average: Fraction = Field(description="decay of the exponential average of the weights; 0 is the last weights")
-    segment: Count = Field(description="steps of the backward pass taken together: memory against speed")
+    memory_mb: Positive = Field(description="budget for what a meta-gradient keeps, in MB, over all devices")
     validation: Validation
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "TrainingConfig":
         if self.schedule.kind == "cosine" and self.schedule.warmup_steps >= self.outer_steps:
             raise ValueError("schedule.warmup_steps must be below outer_steps")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_whole(self) -> "TrainingConfig":
+        if self.calm and self.problems % self.calm.group:
+            raise ValueError(f"problems is {self.problems}, but must be a multiple of calm.group, {self.calm.group}")
         return self
 
 
@@ -451,6 +485,12 @@ def parse_config(content: dict[str, Any], origin: str) -> Config:
             settings.model_validate(task.problem)
         except ValidationError as error:
             raise ReoptError(f"{origin}: {_explain(error, settings, f'tasks.{name}.problem.')}") from error
+        for optimizer, entry in task.optimizers.items():
+            try:
+                settings.model_validate(task.problem | entry.training.problem)
+            except ValidationError as error:
+                where = f"tasks.{name}.optimizers.{optimizer}.training.problem."
+                raise ReoptError(f"{origin}: {_explain(error, settings, where)}") from error
     return config
 
 

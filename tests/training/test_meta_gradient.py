@@ -10,10 +10,13 @@ import pytest
 from reopt.optimizers.cells import CELLS
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Problem, Task
-from reopt.training.meta_gradient import calm_cotangent, meta_value_and_grad
+from reopt.training.calm import Calm, calm_cotangent
+from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.plan import Plan
 from reopt.training.unroll import meta_objective, unroll
 
 STEPS, SEGMENT, BATCH = 8, 3, 5
+PLAN = Plan(segment=SEGMENT)
 
 
 class Hills(Task):
@@ -68,9 +71,9 @@ def problems(marked: int | None = None) -> Problem:
     return start, shift, jnp.arange(BATCH) == (-1 if marked is None else marked)
 
 
-@functools.partial(jax.jit, static_argnames="segment")
-def own(optimizer: LearnedOptimizer, problems: Problem, calm: float | None = None, segment: int = SEGMENT):
-    return meta_value_and_grad(optimizer, TASK, problems, num_steps=STEPS, calm=calm, segment=segment)
+@functools.partial(jax.jit, static_argnames=("calm", "plan"))
+def own(optimizer: LearnedOptimizer, problems: Problem, calm: float | None = None, plan: Plan = PLAN):
+    return meta_value_and_grad(optimizer, TASK, problems, num_steps=STEPS, calm=calm and Calm(calm), plan=plan)
 
 
 def objective(optimizer: LearnedOptimizer, problems: Problem) -> jax.Array:
@@ -120,7 +123,7 @@ def test_equals_finite_differences(cell: str):
 @pytest.mark.parametrize("segment", [1, 7, 8, 50])
 def test_segments_change_nothing(segment: int):
     optimizer = learned("vanilla", "raw")
-    expected, gradient = (flat(own(optimizer, problems(), 1.0, s)[1]) for s in (SEGMENT, segment))
+    expected, gradient = (flat(own(optimizer, problems(), 1.0, Plan(segment=s))[1]) for s in (SEGMENT, segment))
     np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-14)
 
 
@@ -203,7 +206,16 @@ def test_one_problem_that_is_not_finite_spoils_only_itself():
 def test_calm_cotangent_on_numbers():
     """Norms 1, 2, 3, 40 and a NaN, which counts as 0: the median is 2."""
     rows = jnp.asarray([[1.0, 0.0], [0.0, -2.0], [3.0, 0.0], [24.0, -32.0], [jnp.nan, 1.0]])
-    np.testing.assert_allclose(calm_cotangent(rows, 1.25), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14)
-    even = calm_cotangent(rows[:4], 1.0)  # of 1, 2, 3, 40 the median is 2.5
+    np.testing.assert_allclose(
+        calm_cotangent(rows, Calm(1.25)), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14
+    )
+    even = calm_cotangent(rows[:4], Calm(1.0))  # of 1, 2, 3, 40 the median is 2.5
     np.testing.assert_allclose(np.linalg.norm(even, axis=1), [1, 2, 2.5, 2.5], rtol=1e-14)
-    np.testing.assert_array_equal(calm_cotangent(jnp.zeros((3, 2, 2)), 1.0), 0)
+    np.testing.assert_array_equal(calm_cotangent(jnp.zeros((3, 2, 2)), Calm(1.0)), 0)
+
+
+def test_groups_are_calmed_by_themselves():
+    rows = jnp.asarray(np.random.default_rng(2).normal(size=(12, 3, 2)) ** 5)
+    groups = [calm_cotangent(rows[at : at + 4], Calm(1.5)) for at in (0, 4, 8)]
+    np.testing.assert_allclose(calm_cotangent(rows, Calm(1.5, 4)), np.concatenate(groups), rtol=1e-14)
+    assert not np.allclose(calm_cotangent(rows, Calm(1.5)), np.concatenate(groups))

@@ -1,12 +1,6 @@
 """What the rules are parametrised by: subjects, sources and config slices, by wildcards."""
 
 
-def metatrain_threads(wildcards):
-    """Small networks gain nothing from a second core, and leave it to the other jobs."""
-    units = config["tasks"][wildcards.task]["optimizers"][wildcards.optimizer]["units"]
-    return 1 if units < 128 else workflow.cores
-
-
 def subject_file(wildcards):
     """The file a subject is read from: a checkpoint, a tuned baseline, or none (polyak is theory)."""
     if wildcards.subject in learned(config, wildcards.task):

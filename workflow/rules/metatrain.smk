@@ -9,7 +9,7 @@ rule metatrain:
         provenance=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/provenance.json",
     log:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.log",
-    threads: metatrain_threads
+    threads: workflow.cores
     resources:
         gpu=0,
     params:

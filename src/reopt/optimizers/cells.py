@@ -5,7 +5,7 @@ Beside the forward map each cell carries its own reverse pass, split in two so t
 sequential part step by step and the weight gradients of many steps as one large matmul:
 
     state', saved      = cell.forward(state, features)
-    dstate, dfeatures, deltas = cell.backward(saved, state, dstate')       one step, no weight gradient
+    dstate, dfeatures, deltas = cell.backward(cell.transposed(), saved, state, dstate')   one step, no weight gradient
     dcell              = cell.weight_gradient(state, features, saved, deltas)  any number of steps at once
 
 `deltas` is the cotangent of the pre-activations. Weights: input weights `(feature, gate*unit)`, recurrent weights
@@ -27,9 +27,14 @@ def _dense(key: PRNGKeyArray, fan_in: int, units: int, gates: int) -> Float[Arra
     return jax.random.normal(key, (fan_in, gates * units), jnp.float32) / jnp.sqrt(jnp.float32(fan_in))
 
 
-def _outer(rows: Float[Array, "*row left"], columns: Float[Array, "*row right"]) -> Float[Array, "left right"]:
+def _turned(rows: Float[Array, "*row left"]) -> Float[Array, "left all_rows"]:
+    """All rows as columns, laid out so: on a CPU, a matmul of arrays that it has to turn itself is slower."""
+    return jax.lax.optimization_barrier(rows.reshape(-1, rows.shape[-1]).T)
+
+
+def _outer(turned: Float[Array, "left all_rows"], columns: Float[Array, "*row right"]) -> Float[Array, "left right"]:
     """Sum over rows of the outer products: one matmul."""
-    return rows.reshape(-1, rows.shape[-1]).T @ columns.reshape(-1, columns.shape[-1])
+    return turned @ columns.reshape(-1, columns.shape[-1])
 
 
 def _total(rows: Float[Array, "*row unit"]) -> Float[Array, " unit"]:
@@ -54,7 +59,11 @@ class Cell(eqx.Module):
         """The next state, and what `backward` needs of this step."""
 
     @abstractmethod
-    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def transposed(self) -> Any:
+        """The recurrent weights as `backward` multiplies by them, to be laid out once for many steps."""
+
+    @abstractmethod
+    def backward(self, transposed: Any, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         """Cotangents of state and features, and of the pre-activations, from that of the next state."""
 
     @abstractmethod
@@ -95,34 +104,49 @@ class GRU(Cell):
     def state_names(self) -> tuple[str, ...]:
         return tuple(f"h{i}" for i in range(self.units))
 
+    # The two gates are computed, kept and differentiated apart: joining and parting their arrays at every step costs
+    # a small network more than one matmul instead of two saves.
+
     def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
-        gates = jax.nn.sigmoid(state @ self.recurrent_gates + features @ self.input_gates + self.bias_gates)
-        update, reset = jnp.split(gates, 2, axis=-1)
+        def gate(part: slice) -> Array:
+            recurrent, given, bias = self.recurrent_gates[:, part], self.input_gates[:, part], self.bias_gates[part]
+            return jax.nn.sigmoid(state @ recurrent + features @ given + bias)
+
+        update, reset = gate(slice(None, self.units)), gate(slice(self.units, None))
         candidate = jnp.tanh(
             (reset * state) @ self.recurrent_candidate + features @ self.input_candidate + self.bias_candidate
         )
-        return candidate + update * (state - candidate), (gates, candidate)
+        return candidate + update * (state - candidate), (update, reset, candidate)
 
-    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
-        gates, candidate = saved
-        update, reset = jnp.split(gates, 2, axis=-1)
+    def transposed(self) -> tuple[Array, Array, Array]:
+        update, reset = jnp.split(self.recurrent_gates, 2, axis=-1)
+        return update.T, reset.T, self.recurrent_candidate.T
+
+    def backward(
+        self, transposed: tuple[Array, Array, Array], saved: Saved, state: Array, cotangent: Array
+    ) -> tuple[Array, Array, Any]:
+        (update, reset, candidate), (recurrent_update, recurrent_reset, recurrent_candidate) = saved, transposed
+        input_update, input_reset = jnp.split(self.input_gates, 2, axis=-1)
         d_candidate = cotangent * (1 - update) * (1 - jnp.square(candidate))
-        d_reset_state = d_candidate @ self.recurrent_candidate.T
-        d_gates = jnp.concatenate([cotangent * (state - candidate), d_reset_state * state], axis=-1)
-        d_gates = d_gates * gates * (1 - gates)
-        d_state = cotangent * update + d_reset_state * reset + d_gates @ self.recurrent_gates.T
-        d_features = d_candidate @ self.input_candidate.T + d_gates @ self.input_gates.T
-        return d_state, d_features, (d_gates, d_candidate)
+        d_update = cotangent * (state - candidate) * update * (1 - update)
+        d_reset_state = d_candidate @ recurrent_candidate
+        d_reset = d_reset_state * state * reset * (1 - reset)
+        d_state = cotangent * update + d_reset_state * reset + d_update @ recurrent_update + d_reset @ recurrent_reset
+        d_features = d_candidate @ self.input_candidate.T + d_update @ input_update.T + d_reset @ input_reset.T
+        return d_state, d_features, (d_update, d_reset, d_candidate)
 
     def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "GRU":
-        (gates, _), (d_gates, d_candidate) = saved, deltas
-        reset = gates[..., self.units :]
+        (_, reset, _), (d_update, d_reset, d_candidate) = saved, deltas
+
+        def both(turned: Array) -> Array:
+            return jnp.concatenate([_outer(turned, d_update), _outer(turned, d_reset)], axis=-1)
+
         return GRU(
-            input_gates=_outer(features, d_gates),
-            recurrent_gates=_outer(state, d_gates),
-            bias_gates=_total(d_gates),
-            input_candidate=_outer(features, d_candidate),
-            recurrent_candidate=_outer(reset * state, d_candidate),
+            input_gates=both(_turned(features)),
+            recurrent_gates=both(_turned(state)),
+            bias_gates=jnp.concatenate([_total(d_update), _total(d_reset)]),
+            input_candidate=_outer(_turned(features), d_candidate),
+            recurrent_candidate=_outer(_turned(reset * state), d_candidate),
             bias_candidate=_total(d_candidate),
         )
 
@@ -163,7 +187,10 @@ class LSTM(Cell):
         squashed = jnp.tanh(memory)
         return jnp.concatenate([o * squashed, memory], axis=-1), (i, f, o, g, squashed)
 
-    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def transposed(self) -> Array:
+        return self.recurrent.T
+
+    def backward(self, transposed: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         i, f, o, g, squashed = saved
         d_hidden, d_memory = jnp.split(cotangent, 2, axis=-1)
         d_memory = d_memory + d_hidden * o * (1 - jnp.square(squashed))
@@ -177,13 +204,15 @@ class LSTM(Cell):
             ],
             axis=-1,
         )
-        d_state = jnp.concatenate([deltas @ self.recurrent.T, d_memory * f], axis=-1)
+        d_state = jnp.concatenate([deltas @ transposed, d_memory * f], axis=-1)
         return d_state, deltas @ self.input.T, deltas
 
     def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "LSTM":
         del saved
         hidden = state[..., : self.units]
-        return LSTM(input=_outer(features, deltas), recurrent=_outer(hidden, deltas), bias=_total(deltas))
+        return LSTM(
+            input=_outer(_turned(features), deltas), recurrent=_outer(_turned(hidden), deltas), bias=_total(deltas)
+        )
 
 
 class VanillaRNN(Cell):
@@ -214,14 +243,18 @@ class VanillaRNN(Cell):
         state = jnp.tanh(state @ self.recurrent + features @ self.input + self.bias)
         return state, (state,)
 
-    def backward(self, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def transposed(self) -> Array:
+        return self.recurrent.T
+
+    def backward(self, transposed: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         del state
         deltas = cotangent * (1 - jnp.square(saved[0]))
-        return deltas @ self.recurrent.T, deltas @ self.input.T, deltas
+        return deltas @ transposed, deltas @ self.input.T, deltas
 
     def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "VanillaRNN":
         del saved
-        return VanillaRNN(input=_outer(features, deltas), recurrent=_outer(state, deltas), bias=_total(deltas))
+        recurrent = _outer(_turned(state), deltas)
+        return VanillaRNN(input=_outer(_turned(features), deltas), recurrent=recurrent, bias=_total(deltas))
 
 
 CELLS: dict[str, type[GRU] | type[LSTM] | type[VanillaRNN]] = {"gru": GRU, "lstm": LSTM, "vanilla": VanillaRNN}

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 from reopt.artifacts.tables import read_arrays
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
-from reopt.optimizers.learned import NUM_FEATURES, Features
+from reopt.optimizers.learned import NUM_FEATURES, Features, featurize
 
 Convention = Literal["paper", "pytorch"]
 CONVENTIONS: dict[str, Convention] = {"paper": "paper", "pytorch": "pytorch", "cudnn": "pytorch"}
@@ -62,16 +62,10 @@ class ForeignGRU(Optimizer):
     def initial_state(self) -> Array:
         return jnp.asarray(self.start)
 
-    def featurize(self, gradient: Float[Array, "*param"]) -> Float[Array, "*param feature"]:
-        """What the cell is shown: s g ("raw"), or log(1 + |s g|) and sign g ("log1p"), with s the `input_scale`."""
-        scaled = self.input_scale * gradient
-        if self.features == "raw":
-            return scaled[..., None]
-        return jnp.stack([jnp.log1p(jnp.abs(scaled)), jnp.sign(scaled)], axis=-1)
-
     def update(self, state: Array, gradient: Array) -> Array:
         recurrent, bias = jnp.asarray(self.recurrent, state.dtype), jnp.asarray(self.recurrent_bias, state.dtype)
-        given = self.featurize(gradient.astype(state.dtype)) @ jnp.asarray(self.input, state.dtype)
+        features = featurize(gradient.astype(state.dtype), self.features, self.input_scale)
+        given = features @ jnp.asarray(self.input, state.dtype)
         given = given + jnp.asarray(self.input_bias, state.dtype)
         gates = 2 * state.shape[-1]
         reset, keep = jnp.split(

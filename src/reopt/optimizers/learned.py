@@ -42,10 +42,7 @@ class LearnedOptimizer(Optimizer):
 
     def featurize(self, gradient: Float[Array, "*param"]) -> Float[Array, "*param feature"]:
         """What the cell is shown of a gradient."""
-        scaled = self.input_scale * gradient
-        if self.features == "raw":
-            return scaled[..., None]
-        return jnp.stack([jnp.log1p(jnp.abs(scaled)), jnp.sign(scaled)], axis=-1)
+        return featurize(gradient, self.features, self.input_scale)
 
     def update(self, state: Array, gradient: Array) -> Array:
         return self.cell.forward(state, self.featurize(gradient))[0]
@@ -55,6 +52,14 @@ class LearnedOptimizer(Optimizer):
         # A sum of products: on accelerators a matmul would round its inputs.
         read = jnp.sum(state[..., : self.cell.units] * self.readout_weight, axis=-1)
         return self.output_scale * (read + self.readout_bias)
+
+
+def featurize(gradient: Float[Array, "*param"], features: Features, scale: float) -> Float[Array, "*param feature"]:
+    """s g ("raw"), or log(1 + |s g|) and sign g ("log1p"), with s the scale."""
+    scaled = scale * gradient
+    if features == "raw":
+        return scaled[..., None]
+    return jnp.stack([jnp.log1p(jnp.abs(scaled)), jnp.sign(scaled)], axis=-1)
 
 
 def create_learned(

@@ -8,51 +8,58 @@ reverse pass runs backwards over the steps; at each one
     dg    = dfeatures through the features
     dx    = dx' + H(x) dg + g / (T B f(x_0))     H: the inner problem's Hessian, exact second-order terms
 
-The weight gradients are sums over steps of outer products of what went in with `deltas`; they wait until a segment
-of steps is done and are then one large matmul, which is where plain autodiff through `lax.scan` loses its time.
-The forward pass keeps parameters and states; a segment's gates are recomputed for all its steps at once.
+What makes it fast:
 
-Calming (a departure from the paper, on purpose biased): the meta-gradient of long unrolls is dominated by a few
-problems whose trajectories are chaotic. With `calm = c`, at every step of the reverse pass the cotangent of each
-problem (its parameters; its states taken together) is cut to c times the median norm over the batch, and one
-that is not finite becomes zero. The forward pass is untouched.
+- The weight gradients are sums over steps of outer products of what went in with `deltas`; they wait until a segment
+  of steps is done and are then one large matmul, which is where plain autodiff through `lax.scan` loses its time.
+- Gates are kept, not recomputed, and written once, into buffers that all chunks share. A chunk of problems is taken
+  through forward and reverse pass before the next one starts, so that the memory is that of one chunk, and its
+  weights and activations stay in the caches.
+- Where that is still too much, the steps are cut into blocks: only the state at the start of a block is kept, and a
+  block is run forward again before it is run backwards; the last one need not be.
+- Devices take a share of the problems each; on a CPU a device a core, for two cores that work on problems of their
+  own do not wait for each other in every matmul.
+- Recurrent weights are transposed once, not in each step.
+
+Chunks, blocks, segments and devices change the result by rounding alone.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
+from reopt.errors import ReoptError
 from reopt.optimizers.learned import LearnedOptimizer
 from reopt.tasks.base import Problem, Task
+from reopt.training.calm import Calm, calm_cotangent
+from reopt.training.plan import WHOLE, Plan
 from reopt.training.unroll import batch_value_and_grad, start
 
 
-def calm_cotangent(cotangent: Float[Array, "problem ..."], factor: float) -> Array:
-    """Cut each problem's cotangent to `factor` times the median norm over the batch; not finite becomes zero."""
-    axes = tuple(range(1, cotangent.ndim))
-    squared = jnp.sum(jnp.square(cotangent), axis=axes, keepdims=True)
-    finite = jnp.isfinite(squared)
-    norm = jnp.sqrt(jnp.where(finite, squared, 0))
-    ordered = jnp.sort(norm.ravel())
-    count = ordered.shape[0]
-    limit = factor * 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
-    scale = jnp.where(norm > limit, limit / jnp.where(norm > 0, norm, 1), 1)
-    return jnp.where(finite, cotangent * scale, 0)
+class _Buffers(NamedTuple):
+    """What a block keeps; one row more of states than of steps."""
+
+    state: Float[Array, "step_and_one row hidden"]
+    saved: Any  # of the cell, stacked over steps
 
 
-class _Kept(NamedTuple):
-    """What the forward pass keeps of each step, stacked over steps."""
+class _Path(NamedTuple):
+    """Where the problems of a block have been."""
 
+    losses: Float[Array, "step problem"]
     params: Float[Array, "step problem param"]
-    state: Float[Array, "step problem param hidden"]
+    gradients: Float[Array, "step problem param"]
 
 
 class _Cotangent(NamedTuple):
     params: Float[Array, "problem param"]
-    state: Float[Array, "problem param hidden"]
+    state: Float[Array, "row hidden"]
 
 
 def meta_value_and_grad(
@@ -61,82 +68,208 @@ def meta_value_and_grad(
     problems: Problem,
     *,
     num_steps: int,
-    calm: float | None = None,
-    segment: int = 8,
+    calm: Calm | None = None,
+    plan: Plan = WHOLE,
+    devices: Sequence[jax.Device] = (),
 ) -> tuple[Float[Array, " problem"], LearnedOptimizer]:
     """Meta-objective of each problem, and the gradient of their mean with respect to the optimizer.
 
-    **Arguments:** `calm` is None for the exact gradient, else the factor of the calmed backward pass. `segment` is
-    the number of steps whose gates are recomputed and whose weight gradients are taken together; it changes the
-    result by rounding alone.
+    **Arguments:** `calm` is None for the exact gradient. `devices` take an equal share of the problems each, of which
+    `plan` speaks; none: all are where the caller is.
+
+    **Raises** `ReoptError` where the problems cannot be cut as `plan`, `calm` and `devices` say.
     """
+    count = jax.tree.leaves(problems)[0].shape[0]
+    parts = plan.chunks * max(1, len(devices))
+    if count % parts:
+        raise ReoptError(f"{count} problems cannot be cut into {parts} chunks of one size")
+    if calm is not None and count // parts % (calm.group or count):
+        raise ReoptError(f"chunks of {count // parts} problems would part groups of {calm.group or count}: see `Calm`")
+
+    def share(optimizer: LearnedOptimizer, problems: Problem) -> tuple[Array, LearnedOptimizer]:
+        return _share(optimizer, task, problems, num_steps, calm, plan)
+
+    if len(devices) < 2:
+        return share(optimizer, problems)
+    return over_devices(lambda *at: _mean_gradient(share(*at)), devices, (True, False))(optimizer, problems)
+
+
+def _mean_gradient(result: tuple[Array, LearnedOptimizer]) -> tuple[Array, LearnedOptimizer]:
+    return result[0], jax.lax.pmean(result[1], "device")
+
+
+def over_devices(function: Callable, devices: Sequence[jax.Device], split: Any) -> Callable:
+    """`function(optimizer, problems)` with a share of the problems on each device.
+
+    **Arguments:** `split` says of each output whether it is stacked over problems; the others must be the same on
+    all devices.
+    """
+    specs = jax.tree.map(lambda stacked: PartitionSpec("device") if stacked else PartitionSpec(), split)
+    return jax.shard_map(
+        function,
+        mesh=Mesh(np.asarray(devices), ("device",)),
+        in_specs=(PartitionSpec(), PartitionSpec("device")),
+        out_specs=specs,
+        check_vma=False,
+    )
+
+
+def _share(
+    optimizer: LearnedOptimizer, task: Task, problems: Problem, num_steps: int, calm: Calm | None, plan: Plan
+) -> tuple[Array, LearnedOptimizer]:
+    """Objectives and gradient of one device's problems, chunk by chunk."""
+    count = jax.tree.leaves(problems)[0].shape[0]
+    length = -(-num_steps // plan.blocks)
+    one = jax.tree.map(lambda a: a[: count // plan.chunks], problems)
+
+    def empty() -> _Buffers:
+        params, state = start(optimizer, task, one)
+        state = state.reshape(-1, state.shape[-1])
+        saved = optimizer.cell.forward(state, optimizer.featurize(params.ravel()))[1]
+        return _Buffers(
+            jnp.zeros((length + 1, *state.shape), state.dtype),
+            jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), saved),
+        )
+
+    buffers = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(empty))
+    if plan.chunks == 1:
+        objectives, gradient, _ = _chunk(optimizer, task, problems, num_steps, calm, plan, buffers)
+        return objectives, gradient
+
+    def add(carry: Any, chunk: Problem) -> Any:
+        total, buffers = carry
+        objectives, gradient, buffers = _chunk(optimizer, task, chunk, num_steps, calm, plan, buffers)
+        return (jax.tree.map(lambda t, g: t + g / plan.chunks, total, gradient), buffers), objectives
+
+    chunks = jax.tree.map(lambda a: a.reshape(plan.chunks, -1, *a.shape[1:]), problems)
+    zeros = jax.tree.map(jnp.zeros_like, optimizer)
+    (gradient, _), objectives = jax.lax.scan(add, (zeros, buffers), chunks)
+    return objectives.ravel(), gradient
+
+
+def _chunk(
+    optimizer: LearnedOptimizer,
+    task: Task,
+    problems: Problem,
+    num_steps: int,
+    calm: Calm | None,
+    plan: Plan,
+    buffers: _Buffers,
+) -> tuple[Float[Array, " problem"], LearnedOptimizer, _Buffers]:
+    """Objectives and gradient of one chunk, and the buffers for the next."""
+    cell, scale, readout = optimizer.cell, optimizer.output_scale, optimizer.readout_weight
+    units = cell.units
+    transposed = jax.lax.optimization_barrier(cell.transposed())  # which the compiler must not fold back
     params, state = start(optimizer, task, problems)
-    cell, scale = optimizer.cell, optimizer.output_scale
-    units, (batch, num_params) = cell.units, params.shape
+    batch, state = params.shape[0], state.reshape(-1, state.shape[-1])
+    length = -(-num_steps // plan.blocks)
+    earlier = -(-num_steps // length) - 1  # blocks before the last
+    tail = num_steps - earlier * length
 
-    def forward(carry, step):
-        params, state = carry
+    def move(params: Array, state: Array, step: Array) -> tuple:
         losses, gradients = batch_value_and_grad(task, problems, params, step)
-        next_state, updates = optimizer(state, gradients)
-        return (params + updates, next_state), (losses, _Kept(params, state))
+        after, saved = cell.forward(state, optimizer.featurize(gradients.ravel()))
+        after = jax.lax.optimization_barrier(after)  # else the gates are computed again for the readout
+        updates = optimizer.readout(after, gradients.ravel())
+        return params + updates.reshape(params.shape), after, saved, (losses, params, gradients)
 
-    (_, last_state), (losses, kept) = jax.lax.scan(forward, (params, state), jnp.arange(num_steps))
-    weight = 1 / (num_steps * batch * losses[0])
+    def forward(carry: Any, first: Array, steps: int) -> tuple[Any, _Path]:
+        """A block, keeping all; carry is (params, state, buffers)."""
+        params, state, buffers = carry
 
-    def gradient_of(params, step):
+        def body(carry: Any, at: Array) -> tuple[Any, Any]:
+            params, state, buffers = carry
+            params, state, saved, seen = move(params, state, first + at)
+            buffers = _Buffers(_put(buffers.state, state, at + 1), _put(buffers.saved, saved, at))
+            return (params, state, buffers), seen
+
+        buffers = buffers._replace(state=_put(buffers.state, state, 0))
+        carry, seen = jax.lax.scan(body, (params, state, buffers), jnp.arange(steps))
+        return carry, _Path(*seen)
+
+    def skim(carry: Any, first: Array) -> tuple[Any, Any]:
+        """A block, keeping its start and losses alone."""
+
+        def body(carry: Any, at: Array) -> tuple[Any, Array]:
+            params, state, _, (losses, _, _) = move(carry[0], carry[1], first + at)
+            return (params, state), losses
+
+        after, losses = jax.lax.scan(body, carry, jnp.arange(length))
+        return after, (carry, losses)
+
+    def gradient_of(params: Array, step: Array) -> Array:
         return batch_value_and_grad(task, problems, params, step)[1]
 
-    def backward(carry, at):
-        step, params, state, saved = at
-        d_update = scale * carry.params
-        d_next = carry.state.at[..., :units].add(d_update[..., None] * optimizer.readout_weight)
-        d_state, d_features, deltas = cell.backward(saved, state, d_next)
-        gradients = gradient_of(params, step)
-        (d_gradients,) = jax.vjp(optimizer.featurize, gradients)[1](d_features)
-        _, curvature = jax.jvp(lambda p: gradient_of(p, step), (params,), (d_gradients,))
-        d_params = carry.params + curvature + weight[:, None] * gradients
-        if calm is not None:
-            d_params, d_state = calm_cotangent(d_params, calm), calm_cotangent(d_state, calm)
-        return _Cotangent(d_params, d_state), (deltas, d_update)
+    def backward(carry: Any, block: tuple[Array, _Path, _Buffers], steps: int) -> Any:
+        """A block backwards; carry is the cotangent of its end, and the gradients so far."""
+        first, path, kept = block
 
-    def backward_segment(carry, at):
-        cotangent, grads = carry
-        steps, kept, next_state = at
-        features = optimizer.featurize(jax.vmap(gradient_of)(kept.params, steps))
-        _, saved = cell.forward(kept.state, features)
-        cotangent, (deltas, d_update) = jax.lax.scan(
-            backward, cotangent, (steps, kept.params, kept.state, saved), reverse=True
-        )
-        d_cell = cell.weight_gradient(kept.state, features, saved, deltas)
-        hidden = jnp.concatenate([kept.state[1:], next_state[None]])[..., :units]
-        d_weight = d_update.ravel() @ hidden.reshape(-1, units)
-        grads = jax.tree.map(jnp.add, grads, (d_cell, d_weight, jnp.sum(d_update)))
-        return (cotangent, grads), None
+        def body(carry: _Cotangent, at: Array) -> tuple[_Cotangent, Any]:
+            params, gradients, state, saved = _take((path.params, path.gradients, kept.state, kept.saved), at)
+            d_update = scale * carry.params.ravel()
+            d_next = carry.state.at[:, :units].add(d_update[:, None] * readout)
+            d_state, d_features, deltas = cell.backward(transposed, saved, state, d_next)
+            (d_gradients,) = jax.vjp(optimizer.featurize, gradients.ravel())[1](d_features)
+            turned = d_gradients.reshape(params.shape)
+            _, curvature = jax.jvp(lambda p: gradient_of(p, first + at), (params,), (turned,))
+            d_params = carry.params + curvature + weight[:, None] * gradients
+            if calm is not None:
+                d_params = calm_cotangent(d_params, calm)
+                d_state = calm_cotangent(d_state.reshape(batch, -1), calm).reshape(d_state.shape)
+            return _Cotangent(d_params, d_state), (deltas, d_update)
 
-    # Whole segments run inside one scan; the steps left over come last in time, so they go first backwards.
-    segment = min(segment, num_steps)
-    whole = num_steps // segment
-    cut = whole * segment
-    steps = jnp.arange(num_steps)
-    zeros = jax.tree.map(jnp.zeros_like, (cell, optimizer.readout_weight, optimizer.readout_bias))
+        def segment(carry: Any, at: Array, steps: int) -> tuple[Any, None]:
+            cotangent, grads = carry
+            cotangent, (deltas, d_update) = jax.lax.scan(body, cotangent, at + jnp.arange(steps), reverse=True)
+            state, gradients, saved = _cut((kept.state, path.gradients, kept.saved), at, steps)
+            d_cell = cell.weight_gradient(state, optimizer.featurize(gradients.reshape(steps, -1)), saved, deltas)
+            hidden = _cut(kept.state, at + 1, steps)[..., :units].reshape(-1, units)
+            here = (d_cell, d_update.ravel() @ hidden, jnp.sum(d_update))
+            return (cotangent, jax.tree.map(jnp.add, grads, here)), None
+
+        size = min(plan.segment, steps)
+        whole = steps // size
+        if steps > whole * size:  # the steps left over come last in time
+            carry, _ = segment(carry, jnp.asarray(whole * size), steps - whole * size)
+        return jax.lax.scan(lambda c, at: segment(c, at, size), carry, size * jnp.arange(whole), reverse=True)[0]
+
+    firsts = length * jnp.arange(earlier)
+    begun = []  # losses of the blocks before the last
+    if earlier:
+        (params, state), (starts, skimmed) = jax.lax.scan(skim, (params, state), firsts)
+        begun = [skimmed.reshape(-1, batch)]
+    last = jnp.asarray(earlier * length)
+    (_, _, buffers), path = forward((params, state, buffers), last, tail)
+    losses = jnp.concatenate([*begun, path.losses])
+    weight = 1 / (num_steps * batch * losses[0])
+    zeros = jax.tree.map(jnp.zeros_like, (cell, readout, optimizer.readout_bias))
     carry = (_Cotangent(jnp.zeros_like(params), jnp.zeros_like(state)), zeros)
-    if cut < num_steps:
-        carry, _ = backward_segment(carry, (steps[cut:], jax.tree.map(lambda a: a[cut:], kept), last_state))
+    carry = backward(carry, (last, path, buffers), tail)
 
-    def split(a):
-        return a[:cut].reshape(whole, segment, *a.shape[1:])
+    def again(carry: Any, at: Any) -> tuple[Any, None]:
+        carry, buffers = carry
+        first, begin = at
+        (_, _, buffers), path = forward((*begin, buffers), first, length)
+        return (backward(carry, (first, path, buffers), length), buffers), None
 
-    following = jnp.concatenate(
-        [kept.state[segment:cut:segment], (kept.state[cut] if cut < num_steps else last_state)[None]]
-    )
-    (cotangent, grads), _ = jax.lax.scan(
-        backward_segment, carry, (split(steps), jax.tree.map(split, kept), following), reverse=True
-    )
-    d_cell, d_weight, d_bias = grads
-    d_start = jnp.sum(cotangent.state.reshape(batch * num_params, -1), axis=0)
+    if earlier:
+        (carry, buffers), _ = jax.lax.scan(again, (carry, buffers), (firsts, starts), reverse=True)
+    cotangent, (d_cell, d_weight, d_bias) = carry
     gradient = eqx.tree_at(
         lambda o: (o.cell, o.start, o.readout_weight, o.readout_bias),
         optimizer,
-        (d_cell, d_start, d_weight, d_bias),
+        (d_cell, jnp.sum(cotangent.state, axis=0), d_weight, d_bias),
     )
-    return jnp.mean(losses, axis=0) / losses[0], gradient
+    return jnp.mean(losses, axis=0) / losses[0], gradient, buffers
+
+
+def _put(rows: Any, row: Any, at: Array | int) -> Any:
+    return jax.tree.map(lambda a, b: jax.lax.dynamic_update_index_in_dim(a, b, at, 0), rows, row)
+
+
+def _take(rows: Any, at: Array) -> Any:
+    return jax.tree.map(lambda a: jax.lax.dynamic_index_in_dim(a, at, 0, keepdims=False), rows)
+
+
+def _cut(rows: Any, at: Array, count: int) -> Any:
+    return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, at, count, 0), rows)

@@ -20,13 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from reopt.artifacts.checkpoint import read_checkpoint, write_checkpoint
 from reopt.errors import ReoptError
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Task
-from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.estimators import make_estimator
+from reopt.training.meta_gradient import over_devices
+from reopt.training.plan import devices_for
 from reopt.training.problem_keys import problem_key
 from reopt.training.unroll import meta_objective, unroll
 
@@ -62,6 +65,7 @@ class TrainingState(NamedTuple):
     best: LearnedOptimizer
     best_validation: Float[Array, ""]
     log: Log
+    running: Any  # what the estimator of the meta-gradient keeps; () where it keeps nothing
 
 
 class _Diverged(ReoptError):
@@ -92,9 +96,9 @@ def meta_optimizer(training: Any) -> optax.GradientTransformation:
     return optax.chain(clip, adam, optax.scale_by_learning_rate(learning_rate_schedule(training)))
 
 
-def initial_state(settings: "LearnedConfig", seed: int) -> TrainingState:
-    """A run's state before its first outer step."""
-    weights = create_learned(
+def initial_weights(settings: "LearnedConfig", seed: int) -> LearnedOptimizer:
+    """An optimizer before meta-training."""
+    return create_learned(
         jax.random.fold_in(jax.random.key(seed), 0),
         cell=settings.cell,
         units=settings.units,
@@ -102,6 +106,11 @@ def initial_state(settings: "LearnedConfig", seed: int) -> TrainingState:
         input_scale=settings.input_scale,
         output_scale=settings.output_scale,
     )
+
+
+def initial_state(settings: "LearnedConfig", seed: int, running: Any = ()) -> TrainingState:
+    """A run's state before its first outer step."""
+    weights = initial_weights(settings, seed)
     empty = jnp.full(settings.training.outer_steps, jnp.nan, jnp.float32)
     state = TrainingState(
         step=jnp.zeros((), jnp.int32),
@@ -111,26 +120,41 @@ def initial_state(settings: "LearnedConfig", seed: int) -> TrainingState:
         best=weights,
         best_validation=jnp.full((), jnp.inf, jnp.float32),
         log=Log(empty, empty, empty, jnp.zeros(empty.shape, bool), empty),
+        running=running,
     )
     return jax.tree.map(jnp.array, state)  # copies: the loop is given its state's buffers, and none twice
 
 
-def make_step(task: Task, num_steps: int, settings: "LearnedConfig", seed: int) -> Callable:
-    """The compiled loop: (state, last) -> the state at outer step `last`."""
+class Loop(NamedTuple):
+    """A run's state before its first outer step, and the compiled loop: (state, last) -> that at outer step `last`."""
+
+    start: TrainingState
+    run_to: Callable[[TrainingState, Int[Array, ""]], TrainingState]
+
+
+def make_loop(task: Task, training_task: Task, num_steps: int, settings: "LearnedConfig", seed: int) -> Loop:
+    """The loop of outer steps on problems of `training_task`, validated on those of `task`, over all devices."""
     training = settings.training
     transform = meta_optimizer(training)
     training_key = problem_key("training", seed)
     validation_key = problem_key("validation", training.validation.seed)
+    weights = initial_weights(settings, seed)
+    devices = devices_for(training.problems, training.calm.group if training.calm else 1)
+    estimator = make_estimator(training_task, training, weights, num_steps, devices)
+    judges = [device for device in devices_for(training.validation.problems) if device in devices]
 
     def validate(weights: LearnedOptimizer) -> Array:
         problems = task.sample_batch(validation_key, training.validation.problems)
-        return jnp.mean(meta_objective(unroll(weights, task, problems, num_steps).losses))
+
+        def objectives(weights: LearnedOptimizer, problems: Any) -> Array:
+            return meta_objective(unroll(weights, task, problems, num_steps).losses)
+
+        shared = over_devices(objectives, devices, True) if judges == devices else objectives
+        return jnp.mean(shared(weights, problems))
 
     def outer_step(_, state: TrainingState) -> TrainingState:
-        problems = task.sample_batch(jax.random.fold_in(training_key, state.step), training.problems)
-        objectives, gradient = meta_value_and_grad(
-            state.weights, task, problems, num_steps=num_steps, calm=training.calm, segment=training.segment
-        )
+        key = jax.random.fold_in(training_key, state.step)
+        objectives, gradient, running = estimator.estimate(state.weights, state.running, key)
         if training.l2_penalty:
             size = optax.tree.norm(state.weights)
             pull = training.l2_penalty / jnp.where(size > 0, size, 1)
@@ -152,13 +176,17 @@ def make_step(task: Task, num_steps: int, settings: "LearnedConfig", seed: int) 
         entry = Log(jnp.mean(objectives), jnp.median(objectives), norm, ~finite, validation)
         log = jax.tree.map(lambda column, value: column.at[state.step].set(value), state.log, entry)
         best_validation = jnp.where(better, validation, state.best_validation)
-        return TrainingState(done, weights, keep(stepped, state.meta_optimizer), average, best, best_validation, log)
+        memory = keep(stepped, state.meta_optimizer)
+        return TrainingState(done, weights, memory, average, best, best_validation, log, running)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run_to(state: TrainingState, last: Int[Array, ""]) -> TrainingState:
         return jax.lax.fori_loop(state.step, last, outer_step, state)
 
-    return run_to
+    start = initial_state(settings, seed, estimator.start(weights, problem_key("running", seed)))
+    # Where the loop leaves it: else the second call would find its arguments elsewhere, and compile again.
+    everywhere = NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec())
+    return Loop(jax.device_put(start, everywhere), run_to)
 
 
 def _flatten(state: TrainingState) -> dict[str, np.ndarray]:
@@ -224,7 +252,9 @@ def _give_up(state: TrainingState) -> str | None:
     recent = slice(step - window, step)
     skipped = int(np.sum(np.asarray(state.log.skipped)[recent]))
     objective = float(np.median(np.nan_to_num(np.asarray(state.log.meta_objective)[recent], nan=np.inf)))
-    advice = "try training.calm: 4.0, a lower training.learning_rate or a smaller training.clip.value"
+    advice = (
+        "try training.calm: {factor: 4.0, group: 16}, a lower training.learning_rate or a smaller training.clip.value"
+    )
     if 2 * skipped > window:
         return (
             f"meta-training diverged by outer step {step}: {skipped} of the last {window} meta-gradients were not "
@@ -246,12 +276,14 @@ def metatrain(
     num_steps: int,
     seed: int,
     state_file: Path,
+    training_task: Task | None = None,
     start_over: bool = True,
     report: Report = lambda done, total, text: None,
 ) -> tuple[TrainingState, dict[str, Any]]:
     """Meta-train an optimizer, or go on with the run in `state_file`; returns its last state and its description.
 
     **Arguments:** `settings` is the optimizer's entry in the config; `seed` starts weights and training problems;
+    `training_task` makes these problems, where they are not those of `task`, on which the run is validated;
     `start_over` says what becomes of a `state_file` that is damaged or of another run: it is overwritten, or refused;
     `report(done, total, text)` is called every few seconds.
 
@@ -265,13 +297,13 @@ def metatrain(
         "seed": seed,
         "training": training.model_dump(mode="json"),
     }
-    state = initial_state(settings, seed)
+    state, run_to = make_loop(task, training_task or task, num_steps, settings, seed)
     if state_file.exists():
         try:
             arrays, stored = read_checkpoint(state_file)
             if stored != description:
                 raise ReoptError(f"{state_file} is the state of another run")
-            state = _unflatten(state, arrays, state_file)
+            state = jax.device_put(_unflatten(state, arrays, state_file), jax.tree.map(lambda a: a.sharding, state))
             report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
             if problem := _give_up(state):
                 raise _Diverged(f"{problem}; its state is {state_file}, remove it to start over")
@@ -281,7 +313,6 @@ def metatrain(
             if not start_over:
                 raise ReoptError(f"{error}; remove it or name another state file") from error
             report(0, training.outer_steps, f"starts over: {error}")
-    run_to = make_step(task, num_steps, settings, seed)
     total, chunk, saved = training.outer_steps, 1, time.monotonic()
     while (step := int(state.step)) < total:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The chunked meta-gradient against autodiff: however it is cut up, it is the same."""
+"""The meta-gradient cut into chunks, blocks, segments and devices is the same, in the memory that was said."""
 
 import functools
 import subprocess
@@ -13,8 +13,10 @@ import pytest
 from reopt.errors import ReoptError
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.quadratic import Quadratic
-from reopt.training import chunked_gradient, meta_gradient
-from reopt.training.chunked_gradient import Plan
+from reopt.training.calm import Calm
+from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.plan import Plan, choose_plan
+from reopt.training.plan import temporaries as predicted
 from reopt.training.unroll import meta_objective, unroll
 
 STEPS, BATCH = 11, 6
@@ -68,29 +70,28 @@ def flat(tree: LearnedOptimizer) -> np.ndarray:
 
 @pytest.mark.parametrize(("cell", "features", "plan"), CASES)
 def test_equals_autodiff(cell: str, features: str, plan: Plan):
-    objectives, gradient = jax.jit(
-        lambda o, p: chunked_gradient.meta_value_and_grad(o, TASK, p, num_steps=STEPS, plan=plan)
-    )(learned(cell, features), problems())
+    objectives, gradient = jax.jit(lambda o, p: meta_value_and_grad(o, TASK, p, num_steps=STEPS, plan=plan))(
+        learned(cell, features), problems()
+    )
     each, expected = by_autodiff(cell, features)
     np.testing.assert_allclose(objectives, each, rtol=1e-12)
     np.testing.assert_allclose(flat(gradient), expected, rtol=1e-9, atol=1e-13)
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_calmed_equals_the_other_implementation(cell: str):
-    def gradient(module, **options):
-        run = functools.partial(module.meta_value_and_grad, num_steps=STEPS, calm=0.7, **options)
-        return flat(jax.jit(lambda o, p: run(o, TASK, p)[1])(learned(cell), problems()))
+def test_calmed_groups_are_the_same_in_any_plan():
+    def gradient(plan: Plan, calm: Calm | None) -> np.ndarray:
+        run = functools.partial(meta_value_and_grad, num_steps=STEPS, calm=calm, plan=plan)
+        return flat(jax.jit(lambda o, p: run(o, TASK, p)[1])(learned("gru"), problems()))
 
-    ours = gradient(chunked_gradient, plan=Plan(blocks=4, segment=2))
-    np.testing.assert_allclose(ours, gradient(meta_gradient), rtol=1e-9, atol=1e-13)
-    exact = by_autodiff(cell, "raw")[1]
-    assert np.linalg.norm(ours - exact) > 1e-3 * np.linalg.norm(exact)  # there was something to cut
+    calm = Calm(0.7, 2)
+    ours = gradient(Plan(3, 4, 2), calm)
+    np.testing.assert_allclose(ours, gradient(Plan(), calm), rtol=1e-9, atol=1e-13)
+    assert np.linalg.norm(ours - gradient(Plan(), None)) > 1e-3 * np.linalg.norm(ours)  # there was something to cut
 
 
 def temporaries(num_steps: int, plan: Plan) -> int:
     def gradient(optimizer, problems):
-        return chunked_gradient.meta_value_and_grad(optimizer, TASK, problems, num_steps=num_steps, plan=plan)
+        return meta_value_and_grad(optimizer, TASK, problems, num_steps=num_steps, plan=plan)
 
     return jax.jit(gradient).lower(learned("gru"), problems()).compile().memory_analysis().temp_size_in_bytes
 
@@ -108,11 +109,40 @@ def test_memory_is_what_the_plan_says():
 
 @pytest.mark.parametrize(
     ("plan", "calm", "words"),
-    [(Plan(chunks=4), None, "6 problems cannot be cut into 4 chunks"), (Plan(chunks=2), 1.0, "all problems at once")],
+    [
+        (Plan(chunks=4), None, "6 problems cannot be cut into 4 chunks"),
+        (Plan(chunks=2), Calm(1.0), "chunks of 3 problems would part groups of 6"),
+        (Plan(chunks=3), Calm(1.0, 3), "chunks of 2 problems would part groups of 3"),
+    ],
 )
-def test_plans_that_do_not_fit_are_refused(plan: Plan, calm: float | None, words: str):
+def test_plans_that_do_not_fit_are_refused(plan: Plan, calm: Calm | None, words: str):
     with pytest.raises(ReoptError, match=words):
-        chunked_gradient.meta_value_and_grad(learned("gru"), TASK, problems(), num_steps=3, calm=calm, plan=plan)
+        meta_value_and_grad(learned("gru"), TASK, problems(), num_steps=3, calm=calm, plan=plan)
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "vanilla"])
+@pytest.mark.parametrize("plan", [Plan(1, 1, 4), Plan(3, 1, 2), Plan(1, 16, 4)])
+def test_predicted_memory_is_that_of_the_compiled_program(cell: str, plan: Plan):
+    def gradient(optimizer, problems):
+        return meta_value_and_grad(optimizer, TASK, problems, num_steps=256, plan=plan)
+
+    program = jax.jit(gradient).lower(learned(cell), problems()).compile()
+    said = predicted(learned(cell), num_params=3, problems=BATCH, num_steps=256, plan=plan)
+    assert said == pytest.approx(program.memory_analysis().temp_size_in_bytes, rel=0.2)
+
+
+def test_the_plan_keeps_within_its_budget_and_parts_no_group():
+    size = {"num_params": 3, "problems": 64, "num_steps": 1000}
+    seen = set()
+    for memory in (100.0, 10.0, 3.0, 1.0):
+        plan = choose_plan(learned("gru"), **size, memory_mb=memory, devices=2, group=4)
+        assert predicted(learned("gru"), **size, plan=plan, devices=2) <= 1e6 * memory
+        assert 32 % plan.chunks == 0
+        assert 32 // plan.chunks % 4 == 0
+        seen.add(plan)
+    assert len(seen) > 2
+    with pytest.raises(ReoptError, match=r"needs 0\.\d+ MB, but memory_mb is 0\.01"):
+        choose_plan(learned("gru"), **size, memory_mb=0.01)
 
 
 def test_two_devices_give_the_numbers_of_one():
@@ -123,16 +153,23 @@ def test_two_devices_give_the_numbers_of_one():
         import numpy as np
         from reopt.optimizers.learned import create_learned
         from reopt.tasks.quadratic import Quadratic
-        from reopt.training.chunked_gradient import Plan, meta_value_and_grad, over_devices
+        from reopt.training.calm import Calm
+        from reopt.training.meta_gradient import meta_value_and_grad
+        from reopt.training.plan import Plan
 
         task, optimizer = Quadratic(), create_learned(jax.random.key(0), cell="lstm", units=8)
         optimizer = jax.tree.map(lambda leaf: leaf + 0.02, optimizer)
         problems = task.sample_batch(jax.random.key(1), 12)
         assert len(jax.devices()) == 2
-        one = jax.jit(lambda o, p: meta_value_and_grad(o, task, p, num_steps=30))(optimizer, problems)
-        two = jax.jit(lambda o, p: over_devices(o, task, p, jax.devices(), num_steps=30, plan=Plan(chunks=3)))
-        for ours, other in zip(jax.tree.leaves(two(optimizer, problems)), jax.tree.leaves(one), strict=True):
-            np.testing.assert_allclose(ours, other, rtol=2e-4, atol=2e-5 * np.abs(other).max())
+
+        def flat(calm, **options):
+            run = jax.jit(lambda o, p: meta_value_and_grad(o, task, p, num_steps=30, calm=calm, **options))
+            return [np.asarray(leaf) for leaf in jax.tree.leaves(run(optimizer, problems))]
+
+        for calm in (None, Calm(0.5, 2)):
+            two = flat(calm, devices=jax.devices(), plan=Plan(chunks=3))
+            for ours, other in zip(two, flat(calm), strict=True):
+                np.testing.assert_allclose(ours, other, rtol=2e-4, atol=2e-5 * np.abs(other).max())
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
