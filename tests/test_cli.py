@@ -81,7 +81,7 @@ def tiny_config() -> dict[str, Any]:
     content = yaml.safe_load((ROOT / "config/smoke.yaml").read_text(encoding="utf-8")) | {"name": "laptop"}
     task = content["tasks"]["quadratic"]
     optimizer = task["optimizers"].pop("gru16")
-    optimizer["training"] |= {"outer_steps": 3, "problems": 2, "segment": 2}
+    optimizer["training"] |= {"outer_steps": 3, "problems": 2, "calm": {"factor": 4.0, "group": 2}}
     optimizer["training"]["schedule"]["warmup_steps"] = 1
     optimizer["training"]["validation"] |= {"problems": 2, "every": 2}
     task |= {"num_steps": 6, "shown": "gru2-s0", "optimizers": {"gru2": optimizer | {"units": 2}}}

@@ -103,7 +103,7 @@ class TrainingConfig(Section):
     estimator: Annotated[FullEstimator | TruncatedEstimator | PersistentEstimator, Field(discriminator="kind")]
     calm: CalmConfig | None = Field(description="calming of the backward pass; null is the exact meta-gradient")
     average: Fraction = Field(description="decay of the exponential average of the weights; 0 is the last weights")
-    memory_mb: Positive = Field(description="budget for what a meta-gradient keeps, in MB, over all devices")
+    memory_mb: Positive = Field(description="budget for what the full meta-gradient keeps, in MB, over all devices")
     validation: Validation
 
     @model_validator(mode="after")

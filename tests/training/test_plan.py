@@ -128,7 +128,7 @@ def test_predicted_memory_is_that_of_the_compiled_program(cell: str, plan: Plan)
 
     program = jax.jit(gradient).lower(learned(cell), problems()).compile()
     said = predicted(learned(cell), num_params=3, problems=BATCH, num_steps=256, plan=plan)
-    assert said == pytest.approx(program.memory_analysis().temp_size_in_bytes, rel=0.2)
+    assert said == pytest.approx(program.memory_analysis().temp_size_in_bytes, rel=0.25)
 
 
 def test_the_plan_keeps_within_its_budget_and_parts_no_group():

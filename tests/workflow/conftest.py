@@ -26,7 +26,7 @@ def tiny(config: dict) -> None:
     task["shown"] = "gru4-s0"
     (optimizer,) = task["optimizers"].values()
     optimizer["units"] = 4
-    optimizer["training"] |= {"outer_steps": 20, "problems": 4, "segment": 4}
+    optimizer["training"] |= {"outer_steps": 20, "problems": 4, "calm": {"factor": 4.0, "group": 4}}
     optimizer["training"]["schedule"]["warmup_steps"] = 2
     optimizer["training"]["validation"] |= {"problems": 8, "every": 5}
     task["optimizers"] = {"gru4": optimizer}

@@ -40,6 +40,11 @@ class Task(eqx.Module):
         del problem
         return None
 
+    def accuracy(self, problem: Problem, params: Float[Array, " param"]) -> Float[Array, ""] | None:
+        """Share of held-out examples that `params` classify right, or None where nothing is classified."""
+        del problem, params
+        return None
+
     def sample_batch(self, key: PRNGKeyArray, count: int) -> Problem:
         """`count` problems, stacked along a leading axis."""
         return jax.vmap(self.sample)(jax.random.split(key, count))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 
 class Calm(NamedTuple):
-    """`factor` times the median norm of `group` problems; None: of all that are there."""
+    """`factor` times the median norm of each `group` of problems; None: of all that are there."""
 
     factor: float
     group: int | None = None

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reopt.optimizers.learned import LearnedOptimizer
 from reopt.tasks.base import Task
+from reopt.training import evolution, truncated
 from reopt.training.calm import Calm
 from reopt.training.meta_gradient import meta_value_and_grad
 from reopt.training.plan import choose_plan
@@ -32,6 +33,23 @@ def make_estimator(
 
     **Raises** `ReoptError` where it does not fit into `training.memory_mb`.
     """
+    size = {"problems": training.problems, "num_steps": num_steps}
+    kind, window = training.estimator.kind, getattr(training.estimator, "window", num_steps)
+    if kind == "truncated":
+        return Estimator(
+            lambda optimizer, key: truncated.start(optimizer, task, key, window=window, **size),
+            lambda optimizer, memory, key: truncated.estimate(
+                optimizer, task, memory, key, window=window, num_steps=num_steps
+            ),
+        )
+    if kind == "pes":
+        width = training.estimator.deviation
+        return Estimator(
+            lambda optimizer, key: evolution.start(optimizer, task, key, window=window, deviation=width, **size),
+            lambda optimizer, memory, key: evolution.estimate(
+                optimizer, task, memory, key, window=window, deviation=width, num_steps=num_steps
+            ),
+        )
     calm = Calm(training.calm.factor, training.calm.group) if training.calm else None
     plan = choose_plan(
         optimizer,

@@ -26,7 +26,7 @@ def unroll_optax(transformation: Any, task: Task, problems: Problem, num_steps: 
 
     start = (params, jax.vmap(transformation.init)(params))
     (params, _), losses = jax.lax.scan(body, start, jnp.arange(num_steps))
-    return Run(losses, jax.vmap(task.loss, (0, 0, None))(problems, params, jnp.asarray(num_steps)), losses[0])
+    return Run(losses, jax.vmap(task.loss, (0, 0, None))(problems, params, jnp.asarray(num_steps)), losses[0], params)
 
 
 def evaluate_optax(

@@ -183,7 +183,7 @@ def make_loop(task: Task, training_task: Task, num_steps: int, settings: "Learne
     def run_to(state: TrainingState, last: Int[Array, ""]) -> TrainingState:
         return jax.lax.fori_loop(state.step, last, outer_step, state)
 
-    start = initial_state(settings, seed, estimator.start(weights, problem_key("running", seed)))
+    start = initial_state(settings, seed, jax.jit(estimator.start)(weights, problem_key("running", seed)))
     # Where the loop leaves it: else the second call would find its arguments elsewhere, and compile again.
     everywhere = NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec())
     return Loop(jax.device_put(start, everywhere), run_to)

@@ -5,8 +5,8 @@ from typing import Literal
 import jax
 from jaxtyping import PRNGKeyArray
 
-Purpose = Literal["training", "validation", "tuning", "evaluation", "recording"]
-_ORDER: tuple[Purpose, ...] = ("training", "validation", "tuning", "evaluation", "recording")
+Purpose = Literal["training", "validation", "tuning", "evaluation", "recording", "running"]
+_ORDER: tuple[Purpose, ...] = ("training", "validation", "tuning", "evaluation", "recording", "running")
 
 
 def problem_key(purpose: Purpose, seed: int) -> PRNGKeyArray:

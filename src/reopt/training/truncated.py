@@ -129,4 +129,8 @@ def _begin(optimizer: Optimizer, task: Task, memory: Windows, key: PRNGKeyArray,
 def _run(optimizer: Optimizer, task: Task, *inputs: Any) -> tuple[Array, Array, Array]:
     """`run_window` on a batch of problems; the last of `inputs` is that of all."""
     *each, bounds = inputs
-    return jax.vmap(lambda *one: run_window(optimizer, task, *one, bounds))(*each)
+
+    def run(problem: Any, params: Array, state: Array, step: Array, end: Array) -> tuple[Array, Array, Array]:
+        return run_window(optimizer, task, problem, params, state, step, end, bounds)
+
+    return jax.vmap(run)(*each)

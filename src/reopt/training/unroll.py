@@ -16,6 +16,7 @@ class Run(NamedTuple):
     losses: Float[Array, "step problem"]  # before each update
     final_loss: Float[Array, " problem"]  # after the last one
     initial_loss: Float[Array, " problem"]
+    final_params: Float[Array, "problem param"]
 
 
 def batch_value_and_grad(task: Task, problems: Problem, params: Array, step: Array) -> tuple[Array, Array]:
@@ -50,7 +51,7 @@ def unroll(optimizer: Optimizer, task: Task, problems: Problem, num_steps: int) 
 
     carry, losses = jax.lax.scan(body, start(optimizer, task, problems), jnp.arange(num_steps))
     final_loss = jax.vmap(task.loss, (0, 0, None))(problems, carry[0], jnp.asarray(num_steps))
-    return Run(losses, final_loss, losses[0])
+    return Run(losses, final_loss, losses[0], carry[0])
 
 
 def meta_objective(losses: Float[Array, "step problem"]) -> Float[Array, " problem"]:
