@@ -56,7 +56,7 @@ def test_shipped_configs_load(path: Path):
 REFUSED = [  # dotted key, value, what the line says
     ("evaluation.seed", GONE, "missing key; allowed: whole number >= 0, < 2,147,483,648 (seed of the problems)"),
     ("claims", GONE, "claims: missing key; allowed: block of keys (Criteria of the claims"),
-    (f"{TRAINING}.calm", GONE, "calm: missing key; allowed: number > 0, <= 1e+30 or null"),
+    (f"{TRAINING}.calm", GONE, "calm: missing key; allowed: block of keys or null (calming of"),
     (f"{TRAINING}.schedule.kind", GONE, "schedule.kind: missing key; allowed: `cosine`, `exponential`"),
     ("tasks.quadratic.problem.dimension", GONE, "missing key; allowed: whole number >= 1, <= 1,000"),
     ("baselines.ranges.adam.beta2", GONE, "baselines.ranges: adam needs the keys beta1, beta2, eps, learning_rate"),
@@ -91,7 +91,12 @@ REFUSED = [  # dotted key, value, what the line says
     (f"{TRAINING}.learning_rate", 0.0, "0.0 is not allowed; allowed: number > 0"),
     (f"{TRAINING}.learning_rate", 10**400, "is not allowed; allowed: number > 0, <= 1e+30"),
     (f"{TRAINING}.beta1", 1.0, "1.0 is not allowed; allowed: number >= 0, < 1"),
-    (f"{TRAINING}.calm", False, "calm: false is not allowed; allowed: number > 0, <= 1e+30 or null"),
+    (f"{TRAINING}.calm", 4.0, "calm: 4.0 is not allowed; allowed: block of keys or null"),
+    (f"{TRAINING}.calm.group", 5, "problems is 32, but must be a multiple of calm.group, 5"),
+    (f"{TRAINING}.calm.groups", 5, "calm.groups: unknown key; known here are factor, group"),
+    (f"{TRAINING}.calm.factor", -1.0, "calm.factor: -1.0 is not allowed; allowed: number > 0"),
+    (f"{TRAINING}.problem", {"dimensions": 3}, "training.problem.dimensions: unknown key; known here are dimension"),
+    (f"{TRAINING}.estimator", {"kind": "pes", "window": 9}, "estimator.deviation: missing key; allowed: number > 0"),
     (f"{TRAINING}.clip", [1.0], "clip: a list is not allowed; allowed: block of keys (Clipping of the"),
     (f"{TRAINING}.clip.kind", "value", "kind: 'value' is not allowed; allowed: `element`, `norm`"),
     (

@@ -402,6 +402,10 @@ def _follow(model: type[Section], location: tuple[str | int, ...]) -> tuple[str,
     root = model.model_json_schema()
 
     def resolve(schema: dict[str, Any]) -> dict[str, Any]:
+        if "anyOf" in schema:  # a block, or null: its keys are those of the block
+            options = [resolve(one) for one in schema["anyOf"]]
+            keys = {name: inner for one in options for name, inner in one.get("properties", {}).items()}
+            return schema | {"anyOf": options, "properties": keys}
         if "$ref" not in schema:
             return schema
         return root["$defs"][schema["$ref"].rpartition("/")[2]] | {k: v for k, v in schema.items() if k != "$ref"}

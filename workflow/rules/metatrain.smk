@@ -9,6 +9,8 @@ rule metatrain:
         provenance=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/provenance.json",
     log:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.log",
+    benchmark:
+        f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.tsv"
     threads: workflow.cores
     resources:
         gpu=0,
