@@ -88,7 +88,7 @@ def use_cores(count: int) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     jax.config.update("jax_num_cpu_devices", count)
     jax.config.update("jax_compilation_cache_dir", str(Path(".reopt/compiled").absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _lookup(config: Any, key: str, path: Path) -> Any:
