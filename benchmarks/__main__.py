@@ -10,6 +10,7 @@ from typing import Any
 # part: its module; torch compares with PyTorch where that is installed
 PARTS = {
     "meta_gradient": "meta_gradient",
+    "floor": "floor",
     "tune": "tune",
     "fixed_points": "fixed_points",
     "scaling": "scaling",
@@ -51,6 +52,8 @@ def _words(row: dict[str, Any]) -> str:
     if "exponent" in row:
         low, high = row["exponent_interval"]
         return f"{row['work']}: exponent {row['exponent']:.2f} [{low:.2f}, {high:.2f}]"
+    if row["ratio"] is None:
+        return f"{row['work']}: {row['median_s']:.3g} s"
     meaning = row.get("ratio_is", "times as fast as the reference")
     return f"{row['work']}: {row['ratio']:.2f} ({meaning}), {row['median_s']:.3g} s"
 
