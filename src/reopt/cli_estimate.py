@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def _show(table: "pd.DataFrame", total: dict[str, float], title: str) -> None:
         shown.add_column(name)
     for name in ("jobs", "FLOPs", "peak MB", "minutes", *(("measured", "ratio") if timed else ())):
         shown.add_column(name, justify="right")
-    rows = [
+    rows: list[tuple[str, str, Any]] = [
         (_WORDS.get(row["work"], row["work"]), f"{row['task']} {row['subject']}", row) for _, row in table.iterrows()
     ]
     for work, of, row in [*rows, ("total", "", total)]:

@@ -70,7 +70,7 @@ CONTENT = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "performance.md").write_bytes((ROOT / "docs/performance.md").read_bytes())
     (tmp_path / "performance.json").write_text(json.dumps(CONTENT))

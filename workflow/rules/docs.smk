@@ -33,7 +33,7 @@ rule benchmarks:
         "docs/performance.csv",
     log:
         "logs/benchmarks.log",
-    threads: workflow.cores
+    threads: workflow.cores or 1
     params:
         source=sources(
             "reopt.training.metatrain",

@@ -118,7 +118,8 @@ class _Known:
     """Rates that were measured: each size once."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._rates = say, {}  # type: ignore[var-annotated]
+        self._say = say
+        self._rates: dict[tuple, Rate] = {}
 
     def unroll(self, name: str, settings: LearnedConfig, task: Task, problems: int, num_steps: int) -> Rate:
         key = (name, size_of(settings, task, problems))
