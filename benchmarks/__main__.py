@@ -5,8 +5,18 @@ import importlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-PARTS = ("meta_gradient", "tune", "fixed_points")
+# part: its module; torch compares with PyTorch where that is installed
+PARTS = {
+    "meta_gradient": "meta_gradient",
+    "floor": "floor",
+    "tune": "tune",
+    "fixed_points": "fixed_points",
+    "scaling": "scaling",
+    "first_step": "first_step",
+    "torch": "torch_reference",
+}
 
 
 def main() -> None:
@@ -29,12 +39,23 @@ def main() -> None:
     peak = matmul_peak()
     results = []
     for part in arguments.parts or PARTS:
-        for row in importlib.import_module(f"benchmarks.{part}").run(arguments.runs, peak):
-            print(f"{row['work']}: {row['ratio']:.2f} times the reference, {row['median_s']:.3g} s", flush=True)
+        for row in importlib.import_module(f"benchmarks.{PARTS[part]}").run(arguments.runs, peak):
+            print(_words(row), flush=True)
             results.append(row)
     content = {"machine": machine() | {"matmul_peak_flops": peak}, "results": results}
     arguments.out.write_text(json.dumps(content, indent=2) + "\n")
     pd.DataFrame(results).to_csv(arguments.out.with_suffix(".csv"), index=False)
+
+
+def _words(row: dict[str, Any]) -> str:
+    """A row in one line."""
+    if "exponent" in row:
+        low, high = row["exponent_interval"]
+        return f"{row['work']}: exponent {row['exponent']:.2f} [{low:.2f}, {high:.2f}]"
+    if row["ratio"] is None:
+        return f"{row['work']}: {row['median_s']:.3g} s"
+    meaning = row.get("ratio_is", "times as fast as the reference")
+    return f"{row['work']}: {row['ratio']:.2f} ({meaning}), {row['median_s']:.3g} s"
 
 
 if __name__ == "__main__":

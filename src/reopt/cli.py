@@ -215,7 +215,12 @@ def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that left their range: the commands say so themselves
     logging.getLogger("jax").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for more in ("reopt.cli_analysis", "reopt.cli_dissect", "reopt.cli_diff"):  # each adds its commands to `app`
+    for more in (
+        "reopt.cli_analysis",
+        "reopt.cli_dissect",
+        "reopt.cli_diff",
+        "reopt.cli_estimate",
+    ):  # each adds its commands to `app`
         importlib.import_module(more)
     from snakedvc import die_with_parent
 

@@ -25,3 +25,33 @@ rule calibration:
         source=sources("reopt.dissection.calibration"),
     shell:
         "python -m reopt.dissection.calibration --draws 200 --seed 2 --out {output} > {log} 2>&1"
+
+
+rule benchmarks:
+    output:
+        "docs/performance.json",
+        "docs/performance.csv",
+    log:
+        "logs/benchmarks.log",
+    threads: workflow.cores or 1
+    params:
+        source=sources(
+            "reopt.training.metatrain",
+            "reopt.training.tune",
+            "reopt.dynamics.many_gradients",
+        ),
+    shell:
+        "python -m benchmarks --out {output[0]} > {log} 2>&1"
+
+
+rule performance_page:
+    input:
+        "docs/performance.json",
+    output:
+        "docs/images/scaling.svg",
+    log:
+        "logs/performance_page.log",
+    params:
+        source=sources("reopt.figures.save", "reopt.figures.axes"),
+    shell:
+        "python workflow/scripts/performance.py > {log} 2>&1"

@@ -1,0 +1,185 @@
+"""The jobs of a config, each with its FLOPs, its peak memory, and its minutes on this machine."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from reopt.config import Config, LearnedConfig
+from reopt.errors import ReoptError
+from reopt.estimate.counts import Size, TaskCost, meta_gradient_flops, task_cost, tuning_flops, unroll_flops
+from reopt.estimate.memory import meta_gradient_bytes, plan_of, unroll_bytes
+from reopt.estimate.rates import Rate, metatrain_rate, start_up_seconds, tuning_rate, unroll_rate, untrained
+from reopt.stages import ANALYSES, FIGURES, baselines_of, examined, judged, learned
+from reopt.tasks.base import Task
+from reopt.tasks.registry import task_module
+from reopt.training.evaluate import PROBLEMS_AT_ONCE
+from reopt.training.tune import DRAWS_AT_ONCE, build_baseline, draw_hyperparameters
+
+COLUMNS = (
+    "work",
+    "task",
+    "subject",
+    "jobs",
+    "flops",
+    "peak_mb",
+    "minutes",
+    "measured_minutes",
+    "predicted_to_measured",
+)
+
+
+class Training(NamedTuple):
+    """Rates of meta-training one optimizer: an outer step against inner steps, and a validation."""
+
+    outer: Rate
+    validation: Rate
+
+    def minutes(self, settings: LearnedConfig, num_steps: int, *, twice: float = 0.0) -> float:
+        """Of a whole run; `twice` is the share of a step's FLOPs that the plan does again."""
+        training = settings.training
+        outer = self.outer.fixed + num_steps * self.outer.each * (1 + twice)
+        return (training.outer_steps * outer + validations(settings) * self.validation.seconds(num_steps)) / 60
+
+
+def validations(settings: LearnedConfig) -> int:
+    """How often a run is validated: every so many outer steps, and at the end."""
+    return -(-settings.training.outer_steps // settings.training.validation.every)
+
+
+def size_of(settings: LearnedConfig, task: Task, problems: int) -> Size:
+    """The size of an optimizer on a batch of problems."""
+    return Size(settings.cell, settings.units, settings.features, problems, task.num_params)
+
+
+def metatrain_row(settings: LearnedConfig, task: Task, num_steps: int, cost: TaskCost, rates: Training) -> dict:
+    """FLOPs, peak memory and minutes of one meta-training run."""
+    training = settings.training
+    size, held = (size_of(settings, task, part.problems) for part in (training, training.validation))
+    plan = plan_of(training, size, num_steps)
+    once = meta_gradient_flops(size, num_steps, cost)
+    gradient = meta_gradient_flops(size, num_steps, cost, blocks=plan.blocks)
+    flops = training.outer_steps * gradient + validations(settings) * unroll_flops(held, num_steps, cost)
+    peak = max(meta_gradient_bytes(size, num_steps, plan), unroll_bytes(held, num_steps))
+    minutes = rates.minutes(settings, num_steps, twice=gradient / once - 1)
+    return {"jobs": 1, "flops": flops, "peak_mb": peak / 1e6, "minutes": minutes}
+
+
+def measured_minutes(logs: Path, task: str, run: str, outer_steps: int) -> float:
+    """Minutes of a meta-training run, from the seconds an outer step took; NaN where no such run was timed.
+
+    They stand in LOGS/TASK/metatrain/RUN.spent.json: `outer_steps` that were taken after compilation, and the
+    `seconds` of them. **Raises** `ReoptError` where that file is another.
+    """
+    path = logs / task / "metatrain" / f"{run}.spent.json"
+    if not path.is_file():
+        return float("nan")
+    try:
+        spent = json.loads(path.read_text(encoding="utf-8"))
+        return float(spent["seconds"]) / int(spent["outer_steps"]) * outer_steps / 60
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise ReoptError(f"{path} does not hold seconds and outer_steps of a run; remove it") from error
+
+
+def _evaluate_row(config: Config, plain: dict, name: str, task: Task, cost: TaskCost, known: "_Known") -> dict:
+    """All evaluations of a task: every learned run, every baseline."""
+    entry, problems = config.tasks[name], config.evaluation.problems
+    at_once = min(problems, PROBLEMS_AT_ONCE)
+    flops, peak, seconds = 0.0, 0.0, 0.0
+    for settings in entry.optimizers.values():
+        count, batch = len(settings.seeds), size_of(settings, task, at_once)
+        rate = known.unroll(name, settings, task, at_once, entry.num_steps)
+        flops += count * unroll_flops(batch._replace(problems=problems), entry.num_steps, cost)
+        seconds += count * problems / at_once * rate.seconds(entry.num_steps)
+        peak = max(peak, unroll_bytes(batch, entry.num_steps))
+    others = len(judged(plain, name)) - len(learned(plain, name))
+    momentum = draw_hyperparameters("momentum", config.baselines.ranges["momentum"], draws=1, seed=0)[1]
+    optimizer = build_baseline("momentum", {key: float(value[0]) for key, value in momentum.items()})
+    rate = unroll_rate(optimizer, task, at_once, entry.num_steps)
+    seconds += others * problems / at_once * rate.seconds(entry.num_steps)
+    flops += others * problems * entry.num_steps * cost.gradient
+    jobs = len(judged(plain, name))
+    return {"jobs": jobs, "flops": flops, "peak_mb": peak / 1e6, "minutes": seconds / 60}
+
+
+def _tune_row(config: Config, plain: dict, task: Task, num_steps: int, cost: TaskCost) -> dict:
+    """All random searches of a task, as if no draw were dropped early, each at the rate of the last baseline."""
+    baselines, names = config.baselines, baselines_of(plain)
+    rate = tuning_rate(names[-1], task, baselines.ranges[names[-1]], baselines.problems, baselines.draws)  # type: ignore[index]
+    batches = baselines.draws / min(baselines.draws, DRAWS_AT_ONCE)
+    seconds = len(names) * (rate.fixed + batches * num_steps * rate.each)
+    flops = len(names) * tuning_flops(baselines.draws, baselines.problems, num_steps, cost)
+    return {"jobs": len(names), "flops": flops, "peak_mb": float("nan"), "minutes": seconds / 60}
+
+
+class _Known:
+    """Rates that were measured: each size once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._rates: dict[tuple, Rate] = {}
+
+    def unroll(self, name: str, settings: LearnedConfig, task: Task, problems: int, num_steps: int) -> Rate:
+        key = (name, size_of(settings, task, problems))
+        if key not in self._rates:
+            self._say(f"timing runs of {settings.cell}-{settings.units} on {problems} problems of {name}")
+            self._rates[key] = unroll_rate(untrained(settings), task, problems, num_steps)
+        return self._rates[key]
+
+    def training(self, name: str, settings: LearnedConfig, task: Task, num_steps: int) -> Training:
+        training = settings.training
+        key = (name, size_of(settings, task, training.problems), training.segment, training.calm is None)
+        if key not in self._rates:
+            self._say(f"timing meta-gradients of {settings.cell}-{settings.units} on {name}")
+            self._rates[key] = metatrain_rate(task, settings, num_steps)
+        return Training(self._rates[key], self.unroll(name, settings, task, training.validation.problems, num_steps))
+
+
+def estimate(config: Config, *, logs: Path, say: Callable[[str], None] = lambda text: None) -> pd.DataFrame:
+    """A row a meta-training run, and for each task one for all tunings and one for all evaluations.
+
+    The last row is the start of all processes; of the analyses and figures it is all that is counted, for their work
+    depends on what is found. Minutes are those of one job after the other, each on all of this machine.
+
+    **Arguments:** `logs` is where the config's logs are, with what runs of it took; `say` is told what is timed.
+    """
+    plain, known = config.model_dump(), _Known(say)
+    rows: list[dict[str, Any]] = []
+    for name, entry in config.tasks.items():
+        module = task_module(name)
+        task = module.create(module.Settings.model_validate(entry.problem))
+        cost = task_cost(task)
+        for optimizer, settings in entry.optimizers.items():
+            rates = known.training(name, settings, task, entry.num_steps)
+            row = metatrain_row(settings, task, entry.num_steps, cost, rates)
+            for seed in settings.seeds:
+                run = f"{optimizer}-s{seed}"
+                took = measured_minutes(logs, name, run, settings.training.outer_steps)
+                rows.append({"work": "metatrain", "task": name, "subject": run, **row, "measured_minutes": took})
+        say(f"timing tuning and evaluation on {name}")
+        tuned = _tune_row(config, plain, task, entry.num_steps, cost)
+        rows.append({"work": "tune", "task": name, "subject": "all", **tuned})
+        judged_row = _evaluate_row(config, plain, name, task, cost, known)
+        rows.append({"work": "evaluate", "task": name, "subject": "all", **judged_row})
+    analyses = sum(len(ANALYSES) * len(examined(plain, name)) + 1 for name in config.tasks)
+    jobs = analyses + len(FIGURES) + 1 + sum(row["jobs"] for row in rows)
+    say("timing the start of a process")
+    rows.append(
+        {"work": "start-up", "task": "all", "subject": "all", "jobs": jobs}
+        | {"minutes": jobs * start_up_seconds() / 60}
+    )
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    table["predicted_to_measured"] = table["minutes"] / table["measured_minutes"]
+    return table
+
+
+def total(table: pd.DataFrame) -> dict[str, float]:
+    """Sums of FLOPs and minutes, the largest peak, and the number of jobs, all of which are started."""
+    return {
+        "jobs": float(table.loc[table["work"] == "start-up", "jobs"].sum()),
+        "flops": float(table["flops"].sum()),
+        "peak_mb": float(table["peak_mb"].max()),
+        "minutes": float(table["minutes"].sum()),
+    }

@@ -1,0 +1,89 @@
+"""From counts and rates to minutes: linear where it says so, and the command's table."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import reopt.cli_estimate  # noqa: F401  adds its command to the app
+from reopt.cli import app
+from reopt.config import load_config
+from reopt.errors import ReoptError
+from reopt.estimate.counts import TaskCost
+from reopt.estimate.jobs import COLUMNS, Training, measured_minutes, metatrain_row, validations
+from reopt.estimate.rates import Rate, line
+from reopt.tasks.quadratic import Quadratic
+
+ROOT = Path(__file__).parents[2]
+RATES = Training(Rate(0.25, 0.5), Rate(1.0, 0.125))
+COST = TaskCost(120.0, 105.0)
+
+
+def settings(**training):
+    found = load_config(ROOT / "config/smoke.yaml").tasks["quadratic"].optimizers["gru16"]
+    return found.model_copy(update={"training": found.training.model_copy(update=training)})
+
+
+def test_a_line_goes_through_both_timings() -> None:
+    rate = line((8, 40), (1.0, 3.0))
+    assert (rate.seconds(8), rate.seconds(40)) == (1.0, 3.0)
+    assert rate.seconds(72) == 5.0
+
+
+def test_a_line_of_noise_or_of_negative_offset_stays_a_time() -> None:
+    assert line((8, 40), (2.0, 2.0)) == Rate(0.0, 0.05)
+    assert line((8, 40), (1.0, 9.0)) == Rate(0.0, 0.25)
+
+
+def test_minutes_and_flops_are_linear_in_outer_steps() -> None:
+    once, twice = (metatrain_row(settings(outer_steps=steps), Quadratic(), 201, COST, RATES) for steps in (1000, 2000))
+    assert twice["minutes"] == 2 * once["minutes"]
+    assert twice["flops"] == 2 * once["flops"]
+    assert twice["peak_mb"] == once["peak_mb"]
+
+
+def test_minutes_are_those_of_outer_steps_and_validations() -> None:
+    some = settings(outer_steps=120)
+    assert validations(some) == 3  # every 50, and at the end
+    assert RATES.minutes(some, 200) == (120 * (0.25 + 200 * 0.5) + 3 * (1 + 200 * 0.125)) / 60
+
+
+def test_measured_minutes_scale_from_the_steps_that_were_timed(tmp_path: Path) -> None:
+    assert pd.isna(measured_minutes(tmp_path, "quadratic", "gru16-s0", 400))
+    spent = tmp_path / "quadratic" / "metatrain" / "gru16-s0.spent.json"
+    spent.parent.mkdir(parents=True)
+    spent.write_text(json.dumps({"seconds": 30.0, "outer_steps": 100}))
+    assert measured_minutes(tmp_path, "quadratic", "gru16-s0", 400) == 2.0
+    spent.write_text(json.dumps({"seconds": 30.0, "outer_steps": 0}))
+    with pytest.raises(ReoptError, match="gru16-s0"):
+        measured_minutes(tmp_path, "quadratic", "gru16-s0", 400)
+
+
+def test_the_command_writes_a_row_a_run_and_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+    task = content["tasks"]["quadratic"]
+    task["optimizers"]["gru16"] |= {"units": 4, "seeds": [0, 7]}
+    task["num_steps"], content["baselines"]["draws"] = 20, 8
+    content["evaluation"]["problems"] = 8
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["estimate", "--config", str(config), "--out", "table.csv"])
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv("table.csv")
+    assert tuple(table.columns) == COLUMNS
+    assert table["subject"][:2].tolist() == ["gru16-s0", "gru16-s7"]
+    assert table["work"].tolist() == ["metatrain", "metatrain", "tune", "evaluate", "start-up"]
+    assert table["minutes"].gt(0).all()
+    assert table["minutes"][0] == table["minutes"][1]
+    assert "total" in done.output
+    assert "small.yaml" in done.output
+
+
+def test_an_unknown_config_is_one_line() -> None:
+    done = CliRunner().invoke(app, ["estimate", "--config", "nowhere.yaml"])
+    assert isinstance(done.exception, ReoptError)
+    assert "nowhere.yaml" in str(done.exception)
