@@ -21,6 +21,7 @@ from reopt.training.unroll import meta_objective, unroll
 
 TASK, PROBLEMS, STEPS, MEMORY_MB = Quadratic(), 64, 201, 150.0
 SEEDS = 5
+MUST = {256: "ratio >= 1.6, temporaries <= 150 MB", 64: "ratio >= 2"}
 CALM = Calm(4.0, 16)
 
 
@@ -88,6 +89,7 @@ def run(runs: int, peak: float) -> list[dict]:
                 timing,
                 flops=flops(units),
                 peak=peak,
+                must=MUST[units],
                 temporaries_mb=temporaries_mb(fast, optimizer, problems, devices=len(devices_for(PROBLEMS))),
                 reference_temporaries_mb=temporaries_mb(plain, optimizer, problems),
                 calmed_s=median(lambda: calmed(optimizer, problems), runs),  # noqa: B023
@@ -110,6 +112,7 @@ def run(runs: int, peak: float) -> list[dict]:
             timing,
             flops=SEEDS * flops(32),
             peak=peak,
+            must="ratio >= 3",
             vmapped_s=median(lambda: batched(*stacked), runs),  # all seeds in each operation, on one device
         )
     )

@@ -11,18 +11,17 @@ import functools
 import math
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from scipy import stats
 
-from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, _flops, _optimizer
+from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, flops, moving
 from benchmarks.timing import Timing, result, seconds, turn_by_turn
-from reopt.estimate.counts import Size
-from reopt.estimate.memory import meta_gradient_bytes
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.chunked_gradient import Plan, over_devices
+from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.plan import Plan, choose_plan, devices_for
 
 BASE = {"units": 64, "problems": 32, "dimension": 5, "steps": 64}
 POINTS = {
@@ -31,7 +30,7 @@ POINTS = {
     "dimension": (2, 5, 10, 20, 40),
     "steps": (32, 64, 128, 256, 512),
 }
-LONG_STEPS, LONG_UNITS, MEMORY, MOST_A_STEP = 2010, 256, 300e6, 1.35
+LONG_STEPS, LONG_UNITS, MEMORY_MB, MOST_A_STEP = 2010, 256, 300.0, 1.35
 
 
 def exponent(sizes: tuple[int, ...], times: list[float]) -> tuple[float, float, float]:
@@ -41,20 +40,37 @@ def exponent(sizes: tuple[int, ...], times: list[float]) -> tuple[float, float, 
     return float(fit.slope), float(fit.slope - half), float(fit.slope + half)
 
 
-def gradient(*, units: int, problems: int, dimension: int, steps: int, plan: Plan) -> tuple[Callable, Any]:
-    """(a run of one meta-gradient, compiled; its memory analysis) on all devices."""
-    task = Quadratic(dimension)
+class Gradient(NamedTuple):
+    """A meta-gradient, compiled for all devices."""
+
+    run: Callable[[], Any]
+    plan: Plan
+    temporaries_mb: float
+
+
+def gradient(*, units: int, problems: int, dimension: int, steps: int, memory_mb: float = 1000.0) -> Gradient:
+    """As meta-training runs it, within `memory_mb`."""
+    task, optimizer, devices = Quadratic(dimension), moving(units), devices_for(problems)
+    plan = choose_plan(
+        optimizer,
+        num_params=dimension,
+        problems=problems,
+        num_steps=steps,
+        memory_mb=memory_mb,
+        devices=len(devices),
+    )
     batch = task.sample_batch(jax.random.key(1), problems)
-    settings = {"task": task, "devices": jax.devices(), "num_steps": steps, "plan": plan}
-    program = jax.jit(functools.partial(over_devices, **settings)).lower(_optimizer(units), problems=batch).compile()
-    return functools.partial(program, _optimizer(units), problems=batch), program.memory_analysis()
+    settings = {"task": task, "devices": devices, "num_steps": steps, "plan": plan}
+    program = jax.jit(functools.partial(meta_value_and_grad, **settings)).lower(optimizer, problems=batch).compile()
+    memory = len(devices) * program.memory_analysis().temp_size_in_bytes / 1e6
+    return Gradient(functools.partial(program, optimizer, problems=batch), plan, memory)
 
 
 def scaling(name: str, runs: int) -> dict:
     """One size over its points."""
     points = []
     for value in POINTS[name]:
-        program, _ = gradient(**(BASE | {name: value}), plan=Plan())
+        program = gradient(**(BASE | {name: value})).run
         seconds(program)
         times = [seconds(program) for _ in range(runs)]
         points.append({"value": value, "median_s": statistics.median(times), "spread_s": [min(times), max(times)]})
@@ -74,35 +90,25 @@ def scaling(name: str, runs: int) -> dict:
     }
 
 
-def long_plan(devices: int, *, chunks: int = 4) -> Plan:
-    """The plan of the long unroll: as few blocks as fit the memory on all devices. Fewer blocks, less done twice."""
-    size = Size("gru", LONG_UNITS, "raw", PROBLEMS // devices, TASK.num_params)
-    for blocks in range(1, LONG_STEPS):
-        plan = Plan(chunks, blocks)
-        if devices * meta_gradient_bytes(size, LONG_STEPS, plan) < 0.97 * MEMORY:
-            return plan
-    raise ValueError("no plan fits the memory")
-
-
 def long_unroll(runs: int, peak: float) -> dict:
     """2,010 steps against 201, by time a step."""
-    devices = len(jax.devices())
     size: dict[str, Any] = {"units": LONG_UNITS, "problems": PROBLEMS, "dimension": TASK.num_params}
-    long, memory = gradient(**size, steps=LONG_STEPS, plan=long_plan(devices))
-    short, short_memory = gradient(**size, steps=STEPS, plan=Plan(chunks=4))
-    timing = turn_by_turn(long, short, runs)
-    flops = _flops(LONG_UNITS) * LONG_STEPS / STEPS
-    row = result(f"meta_gradient_gru256_steps{LONG_STEPS}", timing, flops=flops, peak=peak)
+    long = gradient(**size, steps=LONG_STEPS, memory_mb=MEMORY_MB)
+    short = gradient(**size, steps=STEPS, memory_mb=MEMORY_MB)
+    timing = turn_by_turn(long.run, short.run, runs)
+    row = result(
+        f"meta_gradient_gru256_steps{LONG_STEPS}", timing, flops=flops(LONG_UNITS) * LONG_STEPS / STEPS, peak=peak
+    )
     a_step = Timing([t / LONG_STEPS for t in timing.ours], [t / STEPS for t in timing.reference])
     per_step = statistics.median(a_step.ours) / statistics.median(a_step.reference)
     return row | {
         "ratio": per_step,
         "ratio_is": f"time a step over that of {STEPS} steps",
-        "must": f"ratio <= {MOST_A_STEP}, temporaries <= {MEMORY / 1e6:.0f} MB",
-        "plan": dict(long_plan(devices)._asdict()),
-        "temporaries_mb": devices * memory.temp_size_in_bytes / 1e6,
-        "reference_temporaries_mb": devices * short_memory.temp_size_in_bytes / 1e6,
-        "reached": bool(per_step <= MOST_A_STEP and devices * memory.temp_size_in_bytes <= MEMORY),
+        "must": f"ratio <= {MOST_A_STEP}, temporaries <= {MEMORY_MB:.0f} MB",
+        "plan": dict(long.plan._asdict()),
+        "temporaries_mb": long.temporaries_mb,
+        "reference_temporaries_mb": short.temporaries_mb,
+        "reached": bool(per_step <= MOST_A_STEP and long.temporaries_mb <= MEMORY_MB),
     }
 
 

@@ -49,4 +49,11 @@ def run(runs: int, peak: float) -> list[dict]:
     for _ in range(runs):
         timing.ours.append(seconds(race))
         timing.reference.append(seconds(plain))
-    return [result("tune_baselines", timing, same_winners=winners["ours"] == winners["reference"])]
+    return [
+        result(
+            "tune_baselines",
+            timing,
+            must="ratio >= 3, same winners",
+            same_winners=winners["ours"] == winners["reference"],
+        )
+    ]

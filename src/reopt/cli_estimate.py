@@ -1,6 +1,7 @@
 """`reopt estimate`: what the jobs of a config cost, before they are run."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,12 +28,13 @@ def estimate(
     the config has been timed, its minutes stand beside. Compilation is left out; tuning is its upper bound.
     """
     from reopt.artifacts.tables import write_table
-    from reopt.commands import writable
+    from reopt.commands import use_cores, writable
     from reopt.config import load_config
     from reopt.estimate.jobs import estimate as stage
     from reopt.estimate.jobs import total
     from reopt.progress import Reporter
 
+    use_cores(len(os.sched_getaffinity(0)))
     read = load_config(config)
     if out is not None:
         writable(out)

@@ -86,7 +86,8 @@ def use_cores(count: int) -> None:
     import jax
 
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-    jax.config.update("jax_num_cpu_devices", count)
+    with contextlib.suppress(RuntimeError):  # in a process that has computed before, they are what they are
+        jax.config.update("jax_num_cpu_devices", count)
     jax.config.update("jax_compilation_cache_dir", str(Path(".reopt/compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

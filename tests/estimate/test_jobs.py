@@ -1,6 +1,5 @@
 """From counts and rates to minutes: linear where it says so, and the command's table."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -51,15 +50,16 @@ def test_minutes_are_those_of_outer_steps_and_validations() -> None:
     assert RATES.minutes(some, 200) == (120 * (0.25 + 200 * 0.5) + 3 * (1 + 200 * 0.125)) / 60
 
 
-def test_measured_minutes_scale_from_the_steps_that_were_timed(tmp_path: Path) -> None:
-    assert pd.isna(measured_minutes(tmp_path, "quadratic", "gru16-s0", 400))
-    spent = tmp_path / "quadratic" / "metatrain" / "gru16-s0.spent.json"
+def test_measured_minutes_are_those_of_the_job(tmp_path: Path) -> None:
+    assert pd.isna(measured_minutes(tmp_path, "quadratic", "gru16-s0"))
+    spent = tmp_path / "quadratic" / "metatrain" / "gru16-s0.tsv"
     spent.parent.mkdir(parents=True)
-    spent.write_text(json.dumps({"seconds": 30.0, "outer_steps": 100}))
-    assert measured_minutes(tmp_path, "quadratic", "gru16-s0", 400) == 2.0
-    spent.write_text(json.dumps({"seconds": 30.0, "outer_steps": 0}))
-    with pytest.raises(ReoptError, match="gru16-s0"):
-        measured_minutes(tmp_path, "quadratic", "gru16-s0", 400)
+    spent.write_text("s\th:m:s\tmax_rss\n120.0\t0:02:00\t400.0\n")
+    assert measured_minutes(tmp_path, "quadratic", "gru16-s0") == 2.0
+    for other in ("s\n", "seconds\n3\n", ""):
+        spent.write_text(other)
+        with pytest.raises(ReoptError, match="gru16-s0"):
+            measured_minutes(tmp_path, "quadratic", "gru16-s0")
 
 
 def test_the_command_writes_a_row_a_run_and_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """The jobs of a config, each with its FLOPs, its peak memory, and its minutes on this machine."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from reopt.stages import ANALYSES, FIGURES, baselines_of, examined, judged, lear
 from reopt.tasks.base import Task
 from reopt.tasks.registry import task_module
 from reopt.training.evaluate import PROBLEMS_AT_ONCE
+from reopt.training.plan import devices_for
 from reopt.training.tune import DRAWS_AT_ONCE, build_baseline, draw_hyperparameters
 
 COLUMNS = (
@@ -62,25 +62,25 @@ def metatrain_row(settings: LearnedConfig, task: Task, num_steps: int, cost: Tas
     once = meta_gradient_flops(size, num_steps, cost)
     gradient = meta_gradient_flops(size, num_steps, cost, blocks=plan.blocks)
     flops = training.outer_steps * gradient + validations(settings) * unroll_flops(held, num_steps, cost)
-    peak = max(meta_gradient_bytes(size, num_steps, plan), unroll_bytes(held, num_steps))
+    devices = len(devices_for(training.problems, training.calm.group if training.calm else 1))
+    peak = max(meta_gradient_bytes(size, num_steps, plan, devices), unroll_bytes(held, num_steps))
     minutes = rates.minutes(settings, num_steps, twice=gradient / once - 1)
     return {"jobs": 1, "flops": flops, "peak_mb": peak / 1e6, "minutes": minutes}
 
 
-def measured_minutes(logs: Path, task: str, run: str, outer_steps: int) -> float:
-    """Minutes of a meta-training run, from the seconds an outer step took; NaN where no such run was timed.
+def measured_minutes(logs: Path, task: str, run: str) -> float:
+    """Minutes of a meta-training job, start and compilation and all; NaN where no such job was timed.
 
-    They stand in LOGS/TASK/metatrain/RUN.spent.json: `outer_steps` that were taken after compilation, and the
-    `seconds` of them. **Raises** `ReoptError` where that file is another.
+    They stand in LOGS/TASK/metatrain/RUN.tsv, a benchmark file of Snakemake's (of a job that went on from where it
+    had been stopped, the last part). **Raises** `ReoptError` where that file is another.
     """
-    path = logs / task / "metatrain" / f"{run}.spent.json"
+    path = logs / task / "metatrain" / f"{run}.tsv"
     if not path.is_file():
         return float("nan")
     try:
-        spent = json.loads(path.read_text(encoding="utf-8"))
-        return float(spent["seconds"]) / int(spent["outer_steps"]) * outer_steps / 60
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise ReoptError(f"{path} does not hold seconds and outer_steps of a run; remove it") from error
+        return float(pd.read_csv(path, sep="\t")["s"].iloc[0]) / 60
+    except (OSError, ValueError, LookupError) as error:
+        raise ReoptError(f"{path} is no benchmark file of Snakemake's; remove it") from error
 
 
 def _evaluate_row(config: Config, plain: dict, name: str, task: Task, cost: TaskCost, known: "_Known") -> dict:
@@ -130,7 +130,7 @@ class _Known:
 
     def training(self, name: str, settings: LearnedConfig, task: Task, num_steps: int) -> Training:
         training = settings.training
-        key = (name, size_of(settings, task, training.problems), training.segment, training.calm is None)
+        key = (name, size_of(settings, task, training.problems), training.memory_mb, training.calm, training.estimator)
         if key not in self._rates:
             self._say(f"timing meta-gradients of {settings.cell}-{settings.units} on {name}")
             self._rates[key] = metatrain_rate(task, settings, num_steps)
@@ -156,7 +156,7 @@ def estimate(config: Config, *, logs: Path, say: Callable[[str], None] = lambda 
             row = metatrain_row(settings, task, entry.num_steps, cost, rates)
             for seed in settings.seeds:
                 run = f"{optimizer}-s{seed}"
-                took = measured_minutes(logs, name, run, settings.training.outer_steps)
+                took = measured_minutes(logs, name, run)
                 rows.append({"work": "metatrain", "task": name, "subject": run, **row, "measured_minutes": took})
         say(f"timing tuning and evaluation on {name}")
         tuned = _tune_row(config, plain, task, entry.num_steps, cost)

@@ -1,48 +1,50 @@
-"""Temporary memory of meta-training, predicted from the plan of its meta-gradient.
-
-In arrays of (row, unit) float32 numbers, a block of L steps of a chunk of problems keeps L + 1 states and L times what
-the cell saves; a segment of S steps adds its deltas, the states read out and, for a GRU, the reset states; one step
-adds what it saves and its deltas.
-"""
+"""Temporary memory of meta-training, predicted from the plan of its meta-gradient."""
 
 from typing import TYPE_CHECKING
 
+import jax
+
 from reopt.estimate.counts import GATES, Size
-from reopt.training.chunked_gradient import Plan
+from reopt.optimizers.learned import LearnedOptimizer, create_learned
+from reopt.training.plan import Plan, choose_plan, devices_for, temporaries
 
 if TYPE_CHECKING:
     from reopt.config import TrainingConfig
 
 FLOAT = 4
 STATES = {"gru": 1, "lstm": 2, "vanilla": 1}
-SAVED = {"gru": 3, "lstm": 5, "vanilla": 1}
-DELTAS = GATES
+
+
+def _shapes(size: Size) -> LearnedOptimizer:
+    """An optimizer of the size, of shapes alone."""
+    parts = {"cell": size.cell, "units": size.units, "features": size.features}
+    return jax.eval_shape(lambda: create_learned(jax.random.key(0), **parts))
 
 
 def plan_of(training: "TrainingConfig", size: Size, num_steps: int) -> Plan:
-    """The plan that meta-training takes: the only place that knows how it is chosen."""
-    del size, num_steps
-    return Plan(segment=training.segment)
+    """The plan that meta-training takes on this machine's devices."""
+    group = training.calm.group if training.calm else 1
+    return choose_plan(
+        _shapes(size),
+        num_params=size.params,
+        problems=size.problems,
+        num_steps=num_steps,
+        memory_mb=training.memory_mb,
+        devices=len(devices_for(size.problems, group)),
+        group=group,
+    )
 
 
-def weight_bytes(size: Size) -> float:
-    """Of the recurrent weights, which are most."""
-    return FLOAT * GATES[size.cell] * size.units**2
-
-
-def meta_gradient_bytes(size: Size, num_steps: int, plan: Plan) -> float:
-    """Temporary bytes of one meta-gradient."""
-    cell, problems = size.cell, size.problems / plan.chunks
-    length = -(-num_steps // plan.blocks)
-    segment = min(plan.segment, length)
-    kept = STATES[cell] * (length + 1) + SAVED[cell] * length
-    together = segment * (DELTAS[cell] + 2 + (cell == "gru")) + SAVED[cell] + DELTAS[cell] + 1
-    if plan.chunks > 1 and plan.blocks > 1:
-        kept *= 2  # in a loop within a loop XLA holds the buffers twice
-    starts = STATES[cell] * (plan.blocks - 1)
-    path = problems * (length * (2 * size.params + 1) + num_steps + (plan.blocks - 1) * size.params)
-    weights = weight_bytes(size) * (2 if plan.chunks > 1 or plan.blocks > 1 else 1)
-    return FLOAT * (problems * size.params * size.units * (kept + together + starts) + path) + weights
+def meta_gradient_bytes(size: Size, num_steps: int, plan: Plan, devices: int = 1) -> float:
+    """Temporary bytes of one meta-gradient, on all devices."""
+    return temporaries(
+        _shapes(size),
+        num_params=size.params,
+        problems=size.problems,
+        num_steps=num_steps,
+        plan=plan,
+        devices=devices,
+    )
 
 
 def unroll_bytes(size: Size, num_steps: int) -> float:

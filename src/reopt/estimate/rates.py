@@ -19,7 +19,7 @@ import jax
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import create_learned
 from reopt.tasks.base import Task
-from reopt.training.metatrain import initial_state, make_step
+from reopt.training.metatrain import make_loop
 from reopt.training.problem_keys import problem_key
 from reopt.training.tune import BLOCK, DRAWS_AT_ONCE, draw_hyperparameters, score_draws
 from reopt.training.unroll import unroll
@@ -76,13 +76,12 @@ def _measure(make: Callable[[int], Callable[[], Any]], most: int) -> Rate:
 def metatrain_rate(task: Task, settings: "LearnedConfig", num_steps: int) -> Rate:
     """Of an outer step without validation, as `reopt metatrain` runs it, against its inner steps."""
     never = settings.training.validation.model_copy(update={"every": 10_000_000})
-    training = settings.training.model_copy(update={"validation": never, "outer_steps": 10_000_000})
+    # More outer steps than are taken: the last one would be validated.
+    training = settings.training.model_copy(update={"validation": never, "outer_steps": 10_000})
     timed = settings.model_copy(update={"training": training})
-    brief = settings.model_copy(update={"training": training.model_copy(update={"outer_steps": 64})})
 
     def make(length: int) -> Callable[[], Any]:
-        run_to = make_step(task, length, timed, 0)
-        state = initial_state(brief, 0)
+        state, run_to = make_loop(task, task, length, timed, 0)
 
         def run() -> Any:
             nonlocal state
