@@ -1,6 +1,6 @@
 """Temporary memory of meta-training, predicted from the plan of its meta-gradient."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -17,7 +17,7 @@ STATES = {"gru": 1, "lstm": 2, "vanilla": 1}
 
 def _shapes(size: Size) -> LearnedOptimizer:
     """An optimizer of the size, of shapes alone."""
-    parts = {"cell": size.cell, "units": size.units, "features": size.features}
+    parts: Any = {"cell": size.cell, "units": size.units, "features": size.features}
     return jax.eval_shape(lambda: create_learned(jax.random.key(0), **parts))
 
 
