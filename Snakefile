@@ -61,6 +61,7 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/costs.smk"
 include: "workflow/rules/docs.smk"
 
 

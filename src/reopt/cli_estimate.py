@@ -42,7 +42,7 @@ def estimate(
         table = stage(read, logs=Path("logs") / read.name, say=report.say)
     if out is not None:
         write_table(out, table)
-    _show(table, total(table), str(config))
+    _show(table, total(table), config.name)
 
 
 def _show(table: "pd.DataFrame", total: dict[str, float], title: str) -> None:
