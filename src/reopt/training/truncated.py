@@ -60,7 +60,7 @@ def start(
     def move(memory: Windows, key: PRNGKeyArray) -> Windows:
         inputs, memory = _begin(optimizer, task, memory, key, num_steps)
         end = window_ends(memory.step, bounds)
-        params, state, total = _run(optimizer, task, *inputs, end, bounds)
+        params, state, total = _run(optimizer, task, inputs, end, bounds)
         bad = ~finite_problems(params, state, total)
         return keep_finite(memory, params, state, end, bad, num_steps)
 
@@ -90,7 +90,7 @@ def estimate(
         (problems, params, state, step), end, initial_loss = inputs
 
         def objective(optimizer, params, state):
-            params, state, total = _run(optimizer, task, problems, params, state, step, end, bounds)
+            params, state, total = _run(optimizer, task, (problems, params, state, step), end, bounds)
             shares = total / initial_loss
             return jnp.sum(used * shares) / batch, (shares, params, state)
 
@@ -126,7 +126,10 @@ def _begin(optimizer: Optimizer, task: Task, memory: Windows, key: PRNGKeyArray,
     return (problems, memory.params, state, memory.step), memory
 
 
-def _run(optimizer: Optimizer, task: Task, *inputs: Any) -> tuple[Array, Array, Array]:
-    """`run_window` on a batch of problems; the last of `inputs` is that of all."""
-    *each, bounds = inputs
-    return jax.vmap(lambda *one: run_window(optimizer, task, *one, bounds))(*each)
+def _run(optimizer: Optimizer, task: Task, inputs: Any, end: Array, bounds: Any) -> tuple[Array, Array, Array]:
+    """`run_window` on a batch of problems; `inputs` as of `_begin`."""
+
+    def one(problem, params, state, step, end):
+        return run_window(optimizer, task, problem, params, state, step, end, bounds)
+
+    return jax.vmap(one)(*inputs, end)
