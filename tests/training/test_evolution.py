@@ -95,7 +95,7 @@ def test_the_mean_is_the_gradient_of_the_smoothed_loss(exponent: int):
     """Of a square it is the gradient itself, of a cube it is larger by a known amount."""
     optimizer, task = Drift(jnp.asarray(0.1)), Power(exponent)
     settings = {"num_steps": 7, "window": 3, "deviation": 0.3}
-    values = samples(optimizer, task, 3000, problems=6, **settings)
+    values = samples(optimizer, task, 8000, problems=6, **settings)
     assert abs(in_errors(values, power_gradient(0.1, exponent, 0.3))[0]) < 3
     if exponent == 3:
         assert in_errors(values, power_gradient(0.1, 3, 0.0))[0] > 20
@@ -106,10 +106,10 @@ def test_no_bias_where_truncation_has_the_wrong_sign():
     optimizer, task = Descent(jnp.asarray(1.5)), Valley()
     settings = {"num_steps": 20, "window": 4, "deviation": 1e-3}
     full, truncated = valley_gradient(1.5, 20, 20), valley_gradient(1.5, 20, 4)
-    values = samples(optimizer, task, 3000, problems=5, **settings)
+    values = samples(optimizer, task, 8000, problems=5, **settings)
     assert abs(in_errors(values, full)[0]) < 3
     assert in_errors(values, truncated)[0] < -10
-    forgetful = samples(optimizer, task, 3000, problems=5, persistent=False, **settings)
+    forgetful = samples(optimizer, task, 8000, problems=5, persistent=False, **settings)
     assert abs(in_errors(forgetful, truncated)[0]) < 3
     assert in_errors(forgetful, full)[0] > 10
 
@@ -119,12 +119,12 @@ def test_no_bias_in_any_weight_of_a_recurrent_network():
     optimizer, task, settings = learned(), Waves(), {"num_steps": 12, "window": 3}
     problems = task.sample_batch(jax.random.key(1), 20_000)
     full = flat(jax.jit(lambda p: meta_value_and_grad(optimizer, task, p, num_steps=12)[1])(problems))
-    unbiased = samples(optimizer, task, 2000, problems=4, deviation=0.01, **settings)
-    forgetful = samples(optimizer, task, 1000, problems=4, deviation=0.01, persistent=False, **settings)
+    unbiased = samples(optimizer, task, 4000, problems=4, deviation=0.01, **settings)
+    forgetful = samples(optimizer, task, 2000, problems=4, deviation=0.01, persistent=False, **settings)
 
     def truncated_sample(key):
         keys = jax.random.split(key)
-        memory = truncated_start(optimizer, task, keys[0], problems=200, **settings)
+        memory = truncated_start(optimizer, task, keys[0], problems=400, **settings)
         return ravel_pytree(truncated_estimate(optimizer, task, memory, keys[1], **settings)[1])[0]
 
     keys = jax.random.split(jax.random.key(2), 20)
