@@ -113,6 +113,14 @@ class TrainingConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _calm_is_of_the_full_gradient(self) -> "TrainingConfig":
+        if self.calm and self.estimator.kind != "full":
+            raise ValueError(f"calm must be null where estimator.kind is {self.estimator.kind}: it has no use there")
+        if self.estimator.kind == "truncated" and self.estimator.window < 2:
+            raise ValueError("estimator.window must be 2 or more: a step's loss is taken before its update")
+        return self
+
+    @model_validator(mode="after")
     def _groups_are_whole(self) -> "TrainingConfig":
         if self.calm and self.problems % self.calm.group:
             raise ValueError(f"problems is {self.problems}, but must be a multiple of calm.group, {self.calm.group}")

@@ -11,6 +11,7 @@ from reopt.config import FullEstimator, LearnedConfig, PersistentEstimator, Trun
 from reopt.errors import ReoptError
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.metatrain import Loop, TrainingState, make_loop
+from reopt.training.problem_keys import problem_key
 from reopt.training.unroll import meta_objective, unroll
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,7 @@ TASK, OTHER, STEPS = Quadratic(), Quadratic(log10_eigenvalues=(-1.0, 1.0)), 9
 def settings(**training) -> LearnedConfig:
     entry = load_config(ROOT / "config/smoke.yaml").tasks["quadratic"].optimizers["gru16"]
     change = {"outer_steps": 20, "problems": 4, "average": 0.0, **training}
-    change["calm"] = entry.training.calm.model_copy(update={"group": 2})
+    change.setdefault("calm", entry.training.calm.model_copy(update={"group": 2}))
     schedule = entry.training.schedule.model_copy(update={"warmup_steps": 2})
     validation = entry.training.validation.model_copy(update={"problems": 6, "every": 4})
     changed = entry.training.model_copy(update=change | {"schedule": schedule, "validation": validation})
@@ -59,8 +60,6 @@ def test_problems_of_the_training_task_train_and_those_of_the_task_validate():
 
 def test_validation_is_the_mean_meta_objective_of_the_average():
     state = run(make_loop(TASK, TASK, STEPS, settings(), 0), 20)
-    from reopt.training.problem_keys import problem_key
-
     problems = TASK.sample_batch(problem_key("validation", 0), 6)
     expected = jnp.mean(meta_objective(unroll(state.average, TASK, problems, STEPS).losses))
     np.testing.assert_allclose(state.log.validation[-1], expected, rtol=1e-5)
@@ -75,22 +74,19 @@ def test_validation_is_the_mean_meta_objective_of_the_average():
     ids=lambda one: one.kind,
 )
 def test_estimators_in_windows_train(estimator):
-    loop = make_loop(TASK, TASK, STEPS, settings(estimator=estimator), 0)
+    loop = make_loop(TASK, TASK, STEPS, settings(estimator=estimator, calm=None), 0)
     state = run(loop, 1, 12)
     assert loop.run_to._cache_size() == 1
     assert not np.any(np.asarray(state.log.skipped)[:12])
     assert np.all(np.asarray(state.log.gradient_norm)[1:12] > 0)
-    assert any(
-        np.any(now != before) for now, before in zip(leaves(state.weights), leaves(loop.start.best), strict=True)
-    )
+    assert np.any(np.asarray(state.weights.readout_weight) != 0)
     # Four problems at three phases: in each outer step some are at their beginning, and some are not.
     assert len(set(np.asarray(state.running.step).tolist())) > 1
 
 
-def test_one_window_as_long_as_the_unroll_is_the_exact_meta_gradient():
-    exact = settings(estimator=FullEstimator(kind="full")).model_copy()
-    exact = exact.model_copy(update={"training": exact.training.model_copy(update={"calm": None})})
-    window = settings(estimator=TruncatedEstimator(kind="truncated", window=STEPS))
+def test_one_window_as_long_as_the_unroll_trains_as_the_exact_meta_gradient_does():
+    exact = settings(estimator=FullEstimator(kind="full"), calm=None)
+    window = settings(estimator=TruncatedEstimator(kind="truncated", window=STEPS), calm=None)
     # Other problems: their keys are drawn otherwise. Both must get better on the same validation problems.
     for entry in (exact, window):
         log = run(make_loop(TASK, TASK, STEPS, entry, 0), 20).log
@@ -99,5 +95,5 @@ def test_one_window_as_long_as_the_unroll_is_the_exact_meta_gradient():
 
 
 def test_a_budget_that_is_too_small_is_refused():
-    with pytest.raises(ReoptError, match="memory_mb is 0.001"):
+    with pytest.raises(ReoptError, match=r"memory_mb is 0\.001"):
         make_loop(TASK, TASK, STEPS, settings(memory_mb=0.001), 0)
