@@ -153,7 +153,10 @@ class _Search:
         parts = [np.zeros((0, self.system.size, self.system.size))]
         for part, states, held in _batches(POINTS, points, self.gradients[numbers]):
             parts.append(np.asarray(jacobians(self.system, states, held))[: len(part)])
-        return np.concatenate(parts)
+        whole = np.concatenate(parts)
+        if not np.isfinite(whole).all():
+            raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
+        return whole
 
     def newton(self, states: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Damped Newton from `states` under the gradients `numbers`, down to rounding: (states, converged)."""
@@ -195,6 +198,8 @@ class _Search:
             lost = ~(np.linalg.norm(states[rest], axis=1) <= self.limit) | ~np.isfinite(residual[rest])
             result[rest[lost]] = DIVERGED
             rest = rest[~lost]
+            if not rest.size:
+                break
             self._anchor(states, residual, number, rest)
             for which in np.unique(number[rest]):
                 rows, anchors = rest[number[rest] == which], self.known[which]
