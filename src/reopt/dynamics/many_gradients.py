@@ -6,7 +6,9 @@ For each gradient every seed is followed, as in `fixed_points`, but the work is 
 2. the row of each gradient that moves least is finished by Newton in float64: an anchor, kept if it is stable;
 3. rows take Newton steps with the Jacobian of the nearest anchor (chord steps), as far as these lead in float32, then
    in float64. One arrives if every step at least halves its distance to the anchor, until its own float64 residual is
-   below the tolerance; others take more plain steps, twice as many each time;
+   below the tolerance; others take more plain steps, twice as many each time. Where no row of a gradient has arrived
+   after PATIENCE steps, PILOTS of them go on alone, and the others only once one of these arrives: a map that leads
+   nowhere is not iterated in all rows;
 4. damped Newton from some seeds at some gradients finds unstable points, and these are continued along the ordered
    gradients to all others.
 
@@ -39,6 +41,7 @@ from reopt.optimizers.learned import cast
 BLOCK = 16  # plain steps before the first look
 ROWS = 1024  # rows worked on at once, so that they stay in the cache
 POINTS = 32  # Jacobians held at once
+PATIENCE, PILOTS = 48, 16
 CHORDS = 40
 NEAR = 1e-5  # relative residual to which float32 chord steps lead
 
@@ -91,7 +94,8 @@ def find_fixed_points_over(
         raise ReoptError(f"seeds must be finite, of shape [seed, {optimizer.state_size}] with at least one seed")
     if gradients.ndim != 1 or not len(gradients) or not np.isfinite(gradients).all():
         raise ReoptError("gradients must be finite, of shape [gradient] with at least one gradient")
-    with double_precision(), threadpool_limits(1, "blas"):
+    # Rows that run away overflow: they are counted, not warned of.
+    with np.errstate(over="ignore", invalid="ignore"), double_precision(), threadpool_limits(1, "blas"):
         system = FreeSystem(to_double(optimizer), clock)
         if system.size == 0:
             raise ReoptError("the optimizer has no state: there are no fixed points to search")
@@ -158,8 +162,11 @@ class _Search:
             raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
         return whole
 
-    def newton(self, states: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Damped Newton from `states` under the gradients `numbers`, down to rounding: (states, converged)."""
+    def newton(self, states: np.ndarray, numbers: np.ndarray, *, damped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Newton from `states` under the gradients `numbers`, down to rounding: (states, converged).
+
+        `damped` helps a row whose shortened steps gain too little by Levenberg and Marquardt's; else it is given up.
+        """
         states, held = np.array(states, np.float64), self.gradients[numbers]
         residual = residuals(self.system, states, held)
         active = np.flatnonzero(np.isfinite(residual))
@@ -170,7 +177,8 @@ class _Search:
             for part, *args in _batches(POINTS, states[active], held[active]):
                 rows = active[part]
                 new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, *args))
-                slow = np.flatnonzero((new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows]))
+                slow = (new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows])
+                slow = np.flatnonzero(slow & damped)
                 for few, *args in _batches(POINTS, states[rows[slow]], held[rows[slow]]):
                     better, better_residual = (np.asarray(a)[: len(few)] for a in _newton_step(self.system, *args))
                     new[slow[few]], new_residual[slow[few]] = better, better_residual
@@ -188,13 +196,13 @@ class _Search:
         states = np.tile(starts.astype(np.float32), (count, 1))
         result = np.full(count * seeds, NOT_CONVERGED)
         residual = np.full(count * seeds, np.inf)
-        rest, done, steps = np.arange(count * seeds), 0, BLOCK
-        while rest.size and done < max_iterations:
-            steps = min(steps, max_iterations - done)
-            for part, *args in _batches(ROWS, states[rest], self.gradients[number[rest]].astype(np.float32)):
-                after = _plain_steps(self.fast, *args, jnp.asarray(steps))
-                states[rest[part]], residual[rest[part]] = (np.asarray(a)[: len(part)] for a in after)
-            done, steps = done + steps, done + steps
+        taken = np.zeros(count * seeds, int)
+        waiting = np.zeros(count * seeds, bool)
+        rest = np.arange(count * seeds)
+        while rest.size:
+            goal = np.minimum(2 * taken[rest] + BLOCK, max_iterations)
+            self._step(states, residual, number, rest, goal - taken[rest])
+            taken[rest] = goal
             lost = ~(np.linalg.norm(states[rest], axis=1) <= self.limit) | ~np.isfinite(residual[rest])
             result[rest[lost]] = DIVERGED
             rest = rest[~lost]
@@ -209,14 +217,29 @@ class _Search:
                     near = rows[nearest == index]
                     arrived, at = self._chord(states[near], which, anchors[index].state)
                     result[near[arrived]], residual[near[arrived]] = index, at[arrived]
-            rest = rest[result[rest] == NOT_CONVERGED]
+                left = rows[result[rows] == NOT_CONVERGED]
+                if len(left) < len(rows):
+                    waiting[number == which] = False
+                else:
+                    waiting[left[PILOTS:][taken[left[PILOTS:]] >= PATIENCE]] = True
+            rest = np.flatnonzero((result == NOT_CONVERGED) & ~waiting & (taken < max_iterations))
         return result.reshape(count, seeds), residual.reshape(count, seeds)
+
+    def _step(
+        self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rows: np.ndarray, steps: np.ndarray
+    ) -> None:
+        """Plain steps of some rows, each its own number of them; states and residuals change in place."""
+        for count in np.unique(steps):
+            same = rows[steps == count]
+            for part, *args in _batches(ROWS, states[same], self.gradients[number[same]].astype(np.float32)):
+                after = _plain_steps(self.fast, *args, jnp.asarray(count))
+                states[same[part]], residual[same[part]] = (np.asarray(a)[: len(part)] for a in after)
 
     def _anchor(self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rest: np.ndarray) -> None:
         """Finish the slowest row of each gradient; keep where it leads if that is stable."""
         order = rest[np.argsort(residual[rest], kind="stable")]
         which, first = np.unique(number[order], return_index=True)
-        points, converged = self.newton(states[order[first]], which)
+        points, converged = self.newton(states[order[first]], which, damped=False)
         self.add(points[converged], which[converged], unstable=False)
 
     def _chord(self, states: np.ndarray, which: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
