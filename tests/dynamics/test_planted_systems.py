@@ -285,6 +285,119 @@ def test_a_random_gru_with_one_attractor_has_one_point():
     assert (found.error_bound < 1e-9).all()
 
 
+SIZE, SLOPE, WIDTH = 64, 0.4, 1.5
+PUSHES = np.array([-1.5, -0.9, -0.5, 0.0, 0.3, 0.8, 1.3])  # of what leaves a cubic with one root
+
+
+class Cycling(Cubic):
+    """A cubic of which y_1 and y_2 rotate, out to a circle where y_0 is well above 0, else inwards."""
+
+    def __call__(self, state, gradient):
+        after = super().__call__(state, gradient)
+        x, y, z = (self.basis.T @ (state - self.centre))[:3]
+        growth = 0.5 + (0.7 - 0.2 * (y**2 + z**2)) * jax.nn.sigmoid(10 * x)
+        c, s = growth * jnp.cos(1.0), growth * jnp.sin(1.0)
+        return after + self.basis[:, 1:3] @ jnp.stack([c * y - s * z, s * y + c * z])
+
+
+def driven(number, kind=Cubic, unstable=0, still=0):
+    """A system of 64 components, gradients that push its cubic by PUSHES, and for each gradient its roots."""
+    rng = np.random.default_rng(number)
+    basis, centre, factors, shear = turned(rng, SIZE, unstable)
+    factors[:still], shear[:still] = 0, 0
+    system = kind(basis, centre, factors, shear, np.asarray(SLOPE), np.asarray(WIDTH))
+    along = basis.T @ np.ones(SIZE)
+    pushes = PUSHES * 2 * SLOPE * WIDTH / 3**1.5
+    roots = []
+    for push in pushes:
+        found = np.roots([-SLOPE / WIDTH**2, 0, SLOPE, push])
+        roots.append(np.sort(found[abs(found.imag) < 1e-9].real))
+    states = seeds_along(rng, system, -1.3 * WIDTH, 1.3 * WIDTH, 64)
+    return system, states, pushes / along[0], roots
+
+
+def state_at(system, x, gradient):
+    """The fixed points whose first coordinates are x: y_i = a_i y_i + s_i (F_0 - y_0) + g (Q^T 1)_i."""
+    along = gradient * (system.basis.T @ np.ones(SIZE))
+    rest = (along[1:] - system.shear * along[0]) / (1 - system.factors)
+    return np.concatenate([x[:, None], np.tile(rest, (len(x), 1))], axis=1) @ system.basis.T + system.centre
+
+
+def led(system, states, push):
+    """First coordinates after 3,000 plain steps."""
+    x = (states - system.centre) @ system.basis[:, 0]
+    for _ in range(3000):
+        x = x + SLOPE * x * (1 - (x / WIDTH) ** 2) + push
+    return x
+
+
+def check_over(found, system, gradients, roots, more):
+    """Each root once, with `more(x)` unstable directions beside that of the cubic."""
+    assert [int((found.gradient == number).sum()) for number in range(len(gradients))] == [len(x) for x in roots]
+    labels = np.array(stability(found))
+    for number, (gradient, x) in enumerate(zip(gradients, roots, strict=True)):
+        here = np.flatnonzero(found.gradient == number)
+        here = here[np.argsort((found.points[here] - system.centre) @ system.basis[:, 0])]
+        np.testing.assert_allclose(found.points[here], state_at(system, x, gradient), atol=1e-8)
+        unstable = (abs(1 + SLOPE * (1 - 3 * (x / WIDTH) ** 2)) > 1) + more(x)
+        np.testing.assert_array_equal(found.unstable_directions[here], unstable)
+        assert list(labels[here]) == ["saddle" if count else "stable" for count in unstable]
+    assert {len(x) for x in roots} == {1, 3}
+    assert (found.residual < 1e-10).all()
+    assert (found.error_bound < 1e-9).all()
+    assert found.isolated.all()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_attractors_and_saddles_of_a_driven_cubic_in_64_dimensions(number):
+    system, seeds, gradients, roots = driven(number)
+    found = find_fixed_points_over(system, seeds, gradients)
+    check_over(found, system, gradients, roots, lambda x: 0)
+    for here, push in zip(found.seed_result, PUSHES * 2 * SLOPE * WIDTH / 3**1.5, strict=True):
+        assert (here >= 0).all()
+        x = (found.points[here] - system.centre) @ system.basis[:, 0]
+        np.testing.assert_allclose(x, led(system, seeds, push), atol=1e-6)
+    assert (found.seed_residual < 1e-10 * np.linalg.norm(found.points, axis=1).max()).all()
+    np.testing.assert_array_equal(found.members, np.bincount(found.seed_result.ravel(), minlength=len(found.points)))
+
+
+def test_where_every_point_is_a_saddle_all_seeds_run_away():
+    system, seeds, gradients, roots = driven(2, unstable=1)
+    found = find_fixed_points_over(system, seeds, gradients)
+    check_over(found, system, gradients, roots, lambda x: 1)
+    np.testing.assert_array_equal(found.seed_result, -2)
+    np.testing.assert_array_equal(found.members, 0)
+
+
+def test_many_gradients_agree_with_the_search_under_one():
+    system, seeds, gradients, _ = driven(3)
+    over = find_fixed_points_over(system, seeds, gradients[4:5])
+    one = find_fixed_points(system, seeds, float(gradients[4]))
+    order = np.linalg.norm(over.points[:, None] - one.points, axis=-1).argmin(axis=0)
+    assert sorted(order) == list(range(len(over.points)))
+    np.testing.assert_allclose(over.points[order], one.points, atol=1e-9)
+    for name in ("unstable_directions", "members", "isolated"):
+        np.testing.assert_array_equal(getattr(over, name)[order], getattr(one, name))
+    np.testing.assert_allclose(over.spectral_radius[order], one.spectral_radius, atol=1e-8)
+    np.testing.assert_array_equal(over.seed_result[0], order[one.seed_result])
+
+
+def test_seeds_on_a_cycle_are_counted_and_those_beside_it_are_not():
+    """Above the middle root y_1 and y_2 end on a circle, below it at rest."""
+    system, seeds, _, roots = driven(4, Cycling, still=2)
+    roots = roots[3:4]  # without a push: the pushes of other gradients would reach what rotates
+    found = find_fixed_points_over(system, seeds, np.zeros(1), max_iterations=256)
+    np.testing.assert_array_equal(found.gradient, [0, 0, 0])
+    order = np.argsort((found.points - system.centre) @ system.basis[:, 0])
+    np.testing.assert_allclose(found.points[order], system.at(roots[0]), atol=1e-8)
+    np.testing.assert_array_equal(found.unstable_directions[order], [0, 1, 2])  # growth 0.5, 0.85, 1.2
+    above = led(system, seeds, 0.0) > 0
+    np.testing.assert_array_equal(found.seed_result[0] == -1, above)
+    assert (found.seed_result[0][~above] == order[0]).all()
+    assert 0 < above.sum() < len(seeds)
+    assert (found.seed_residual[0][above] > 1e-2).all()
+
+
 def test_what_never_settles_is_counted_as_such():
     """A rotation by 1 radian, expanding inside the unit circle; g shifts a third, contracting component."""
 

@@ -4,15 +4,21 @@ For each gradient every seed is followed, as in `fixed_points`, but the work is 
 
 1. plain steps of all rows (seed x gradient) in float32, which only have to lead near an attractor;
 2. the row of each gradient that moves least is finished by Newton in float64: an anchor, kept if it is stable;
-3. all rows of a gradient take Newton steps with its anchor's Jacobian (chord steps, float64). One arrives if every
-   step at least halves its distance to the anchor, until its own residual is below the tolerance; others take more
-   plain steps, twice as many each time;
+3. rows take Newton steps with the Jacobian of the nearest anchor (chord steps), as far as these lead in float32, then
+   in float64. One arrives if every step at least halves its distance to the anchor, until its own float64 residual is
+   below the tolerance; others take more plain steps, twice as many each time. Where no row of a gradient has arrived
+   after PATIENCE steps, PILOTS of them go on alone, and the others only once one of these arrives: a map that leads
+   nowhere is not iterated in all rows;
 4. damped Newton from some seeds at some gradients finds unstable points, and these are continued along the ordered
    gradients to all others.
 
 Every point is polished in float64; rows that do not arrive are counted and returned as such.
+
+One jax device is used whatever their number: its matmuls of many rows already run on all cores. LAPACK is held to one
+thread: its threads gain nothing on matrices of this size, and wait for each other where cores are shared.
 """
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from threadpoolctl import threadpool_limits
 
 from reopt.dynamics.fixed_points import DIVERGED, ISOLATED, NOT_CONVERGED, error_bounds
 from reopt.dynamics.free_system import CLOCK, FreeSystem, jacobians
@@ -32,9 +39,11 @@ from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import cast
 
 BLOCK = 16  # plain steps before the first look
-ROWS = 4096  # rows stepped at once, so that they stay in the cache
+ROWS = 1024  # rows worked on at once, so that they stay in the cache
+POINTS = 32  # Jacobians held at once
+PATIENCE, PILOTS = 48, 16
 CHORDS = 40
-SQUARINGS = 20  # ||J^(2^20)|| < 1 shows a spectral radius below 1
+NEAR = 1e-5  # relative residual to which float32 chord steps lead
 
 
 class FixedPointsOver(NamedTuple):
@@ -85,7 +94,8 @@ def find_fixed_points_over(
         raise ReoptError(f"seeds must be finite, of shape [seed, {optimizer.state_size}] with at least one seed")
     if gradients.ndim != 1 or not len(gradients) or not np.isfinite(gradients).all():
         raise ReoptError("gradients must be finite, of shape [gradient] with at least one gradient")
-    with double_precision():
+    # Rows that run away overflow: they are counted, not warned of.
+    with np.errstate(over="ignore", invalid="ignore"), double_precision(), threadpool_limits(1, "blas"):
         system = FreeSystem(to_double(optimizer), clock)
         if system.size == 0:
             raise ReoptError("the optimizer has no state: there are no fixed points to search")
@@ -104,6 +114,11 @@ def find_fixed_points_over(
         return search.collect(result, residual)
 
 
+class _Point(NamedTuple):
+    state: np.ndarray
+    magnitudes: np.ndarray  # |eigenvalues| of J
+
+
 class _Search:
     """The points known so far, a list for each gradient, and how they are added to."""
 
@@ -117,22 +132,41 @@ class _Search:
         newton_iterations: int,
     ) -> None:
         self.system, self.gradients, self.tolerance, self.radius = system, gradients, tolerance, radius
+        self.fast = FreeSystem(cast(system.optimizer, jnp.dtype("float32")), system.clock_value)
         self.limit, self.newton_iterations = limit, newton_iterations
-        self.known: list[list[np.ndarray]] = [[] for _ in gradients]
+        self.known: list[list[_Point]] = [[] for _ in gradients]
 
     def small(self, states: np.ndarray, residual: np.ndarray) -> np.ndarray:
         return residual <= self.tolerance * np.maximum(1, np.linalg.norm(states, axis=-1))
 
-    def add(self, number: int, point: np.ndarray) -> int:
-        """The index of `point` among those known under gradient `number`."""
-        for index, old in enumerate(self.known[number]):
-            if np.linalg.norm(old - point) <= self.radius:
-                return index
-        self.known[number].append(point)
-        return len(self.known[number]) - 1
+    def add(self, points: np.ndarray, numbers: np.ndarray, *, unstable: bool) -> np.ndarray:
+        """Note the points that are new (without `unstable` only stable ones): indices of the new and unstable ones."""
+        new: list[int] = []
+        for index, (point, number) in enumerate(zip(points, numbers, strict=True)):
+            here = [old.state for old in self.known[number]] + [points[i] for i in new if numbers[i] == number]
+            if all(np.linalg.norm(point - old) > self.radius for old in here):
+                new.append(index)
+        chosen = np.array(new, int)
+        magnitudes = np.abs(np.linalg.eigvals(self.jacobians(points[chosen], numbers[chosen])))
+        stable = magnitudes.max(axis=1, initial=0) < 1
+        for index, values in zip(chosen[stable | unstable], magnitudes[stable | unstable], strict=True):
+            self.known[numbers[index]].append(_Point(points[index], values))
+        return chosen[~stable]
 
-    def newton(self, states: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Damped Newton from `states` under the gradients `numbers`, down to rounding: (states, converged)."""
+    def jacobians(self, points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        parts = [np.zeros((0, self.system.size, self.system.size))]
+        for part, states, held in _batches(POINTS, points, self.gradients[numbers]):
+            parts.append(np.asarray(jacobians(self.system, states, held))[: len(part)])
+        whole = np.concatenate(parts)
+        if not np.isfinite(whole).all():
+            raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
+        return whole
+
+    def newton(self, states: np.ndarray, numbers: np.ndarray, *, damped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Newton from `states` under the gradients `numbers`, down to rounding: (states, converged).
+
+        `damped` helps a row whose shortened steps gain too little by Levenberg and Marquardt's; else it is given up.
+        """
         states, held = np.array(states, np.float64), self.gradients[numbers]
         residual = residuals(self.system, states, held)
         active = np.flatnonzero(np.isfinite(residual))
@@ -140,17 +174,15 @@ class _Search:
             if not active.size:
                 break
             going = []
-            for first in range(0, active.size, 32):
-                rows = active[first : first + 32]
-                size = _padded(rows.size, 32)
-                args = (jnp.asarray(_pad(a[rows], size)) for a in (states, held))
+            for part, *args in _batches(POINTS, states[active], held[active]):
+                rows = active[part]
                 new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, *args))
-                slow = np.flatnonzero((new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows]))
-                if slow.size:
-                    args = (jnp.asarray(_pad(a[rows[slow]], _padded(slow.size, 32))) for a in (states, held))
-                    better, better_residual = (np.asarray(a)[: slow.size] for a in _newton_step(self.system, *args))
-                    new[slow], new_residual[slow] = better, better_residual
-                gain = np.where(self.small(new, new_residual), 0.5, 0.99)
+                slow = (new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows])
+                slow = np.flatnonzero(slow & damped)
+                for few, *args in _batches(POINTS, states[rows[slow]], held[rows[slow]]):
+                    better, better_residual = (np.asarray(a)[: len(few)] for a in _newton_step(self.system, *args))
+                    new[slow[few]], new_residual[slow[few]] = better, better_residual
+                gain = np.where(self.small(new, new_residual), 0.5, 0.9)  # what creeps has no point near
                 going.append(new_residual < gain * residual[rows])
                 take = new_residual < residual[rows]
                 states[rows[take]], residual[rows[take]] = new[take], new_residual[take]
@@ -161,73 +193,72 @@ class _Search:
         """Steps 1 to 3: (seed_result by the index within a gradient, seed_residual)."""
         seeds, count = len(starts), len(self.gradients)
         number = np.repeat(np.arange(count), seeds)
-        fast = FreeSystem(cast(self.system.optimizer, jnp.dtype("float32")), self.system.clock_value)
         states = np.tile(starts.astype(np.float32), (count, 1))
         result = np.full(count * seeds, NOT_CONVERGED)
         residual = np.full(count * seeds, np.inf)
-        rest, done, steps = np.arange(count * seeds), 0, BLOCK
-        while rest.size and done < max_iterations:
-            steps = min(steps, max_iterations - done)
-            states[rest], residual[rest] = _plain_steps(fast, states[rest], self.gradients[number[rest]], steps)
-            done, steps = done + steps, done + steps
+        taken = np.zeros(count * seeds, int)
+        waiting = np.zeros(count * seeds, bool)
+        rest = np.arange(count * seeds)
+        while rest.size:
+            goal = np.minimum(2 * taken[rest] + BLOCK, max_iterations)
+            self._step(states, residual, number, rest, goal - taken[rest])
+            taken[rest] = goal
             lost = ~(np.linalg.norm(states[rest], axis=1) <= self.limit) | ~np.isfinite(residual[rest])
             result[rest[lost]] = DIVERGED
             rest = rest[~lost]
+            if not rest.size:
+                break
             self._anchor(states, residual, number, rest)
             for which in np.unique(number[rest]):
-                rows = rest[number[rest] == which]
-                for index, point in enumerate(self.known[which]):
-                    rows = rows[result[rows] == NOT_CONVERGED]
-                    if rows.size:
-                        arrived, at = self._chord(states[rows], which, point)
-                        result[rows[arrived]], residual[rows[arrived]] = index, at[arrived]
-            rest = rest[result[rest] == NOT_CONVERGED]
+                rows, anchors = rest[number[rest] == which], self.known[which]
+                distances = [np.linalg.norm(states[rows] - anchor.state, axis=1) for anchor in anchors]
+                nearest = np.argmin(distances, axis=0) if anchors else np.full(len(rows), NOT_CONVERGED)
+                for index in np.unique(nearest[nearest >= 0]):
+                    near = rows[nearest == index]
+                    arrived, at = self._chord(states[near], which, anchors[index].state)
+                    result[near[arrived]], residual[near[arrived]] = index, at[arrived]
+                left = rows[result[rows] == NOT_CONVERGED]
+                if len(left) < len(rows):
+                    waiting[number == which] = False
+                else:
+                    waiting[left[PILOTS:][taken[left[PILOTS:]] >= PATIENCE]] = True
+            rest = np.flatnonzero((result == NOT_CONVERGED) & ~waiting & (taken < max_iterations))
         return result.reshape(count, seeds), residual.reshape(count, seeds)
+
+    def _step(
+        self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rows: np.ndarray, steps: np.ndarray
+    ) -> None:
+        """Plain steps of some rows, each its own number of them; states and residuals change in place."""
+        for count in np.unique(steps):
+            same = rows[steps == count]
+            for part, *args in _batches(ROWS, states[same], self.gradients[number[same]].astype(np.float32)):
+                after = _plain_steps(self.fast, *args, jnp.asarray(count))
+                states[same[part]], residual[same[part]] = (np.asarray(a)[: len(part)] for a in after)
 
     def _anchor(self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rest: np.ndarray) -> None:
         """Finish the slowest row of each gradient; keep where it leads if that is stable."""
-        first: dict[int, int] = {}
-        for row in rest[np.argsort(residual[rest], kind="stable")]:
-            first.setdefault(int(number[row]), int(row))
-        if not first:
-            return
-        which, rows = np.array(list(first)), np.array(list(first.values()))
-        points, converged = self.newton(states[rows], which)
-        which, points = which[converged], points[converged]
-        for index, stable in enumerate(self._stable(points, which)):
-            if stable:
-                self.add(int(which[index]), points[index])
-
-    def _stable(self, points: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        stable = np.zeros(len(points), bool)
-        for first in range(0, len(points), 32):
-            part = slice(first, first + 32)
-            size = _padded(len(points[part]), 32)
-            held = jnp.asarray(_pad(self.gradients[numbers[part]], size))
-            powers = _contracts(self.system, jnp.asarray(_pad(points[part], size)), held)
-            stable[part] = np.asarray(powers)[: len(points[part])]
-        return stable
+        order = rest[np.argsort(residual[rest], kind="stable")]
+        which, first = np.unique(number[order], return_index=True)
+        points, converged = self.newton(states[order[first]], which, damped=False)
+        self.add(points[converged], which[converged], unstable=False)
 
     def _chord(self, states: np.ndarray, which: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(rows that arrive at `point`, residual of each row there)."""
-        held = jnp.asarray(self.gradients[which : which + 1])
-        matrix = np.eye(self.system.size) - np.asarray(jacobians(self.system, jnp.asarray(point[None]), held))[0]
+        arrived, residual = np.zeros(len(states), bool), np.full(len(states), np.inf)
         try:
-            inverse = np.linalg.inv(matrix)
+            inverse = np.linalg.inv(np.eye(self.system.size) - self.jacobians(point[None], np.array([which]))[0])
         except np.linalg.LinAlgError:
-            return np.zeros(len(states), bool), np.full(len(states), np.inf)
-        size = min(_padded(len(states)), -(-len(states) // 1024) * 1024)
-        padded = jnp.asarray(_pad(states.astype(np.float64), size))
-        arrived, residual = _chords(
-            self.system,
-            padded,
-            jnp.asarray(held[0]),
-            jnp.asarray(inverse),
-            jnp.asarray(point),
-            self.tolerance,
-            self.radius,
-        )
-        return np.asarray(arrived)[: len(states)], np.asarray(residual)[: len(states)]
+            return arrived, residual
+        fixed = self.gradients[which], inverse, point, self.radius
+        for part, rows in _batches(ROWS, states):
+            single = (jnp.asarray(a, jnp.float32) for a in (*fixed, NEAR))
+            closer, _, _, taken = (np.asarray(a)[: len(part)] for a in _chords(self.fast, rows, *single))
+            part, closer = part[taken > 0], closer[taken > 0]
+            for few, rows in _batches(ROWS, closer.astype(np.float64)):
+                double = (jnp.asarray(a) for a in (*fixed, self.tolerance))
+                end = _chords(self.system, rows, *double)
+                arrived[part[few]], residual[part[few]] = (np.asarray(a)[: len(few)] for a in end[1:3])
+        return arrived, residual
 
     def unstable(self, starts: np.ndarray, newton_seeds: int, newton_gradients: int) -> None:
         """Step 4: Newton from seeds at some gradients; what it finds is continued to the others, both ways."""
@@ -237,44 +268,31 @@ class _Search:
         order = np.argsort(self.gradients, kind="stable")
         picked = np.unique(np.linspace(0, len(starts) - 1, min(newton_seeds, len(starts))).round().astype(int))
         at = order[np.unique(np.linspace(0, count - 1, min(newton_gradients, count)).round().astype(int))]
-        points, converged = self.newton(np.tile(starts[picked], (len(at), 1)), np.repeat(at, len(picked)))
-        fresh: list[list[np.ndarray]] = [[] for _ in self.gradients]
-        self._keep(points[converged], np.repeat(at, len(picked))[converged], fresh)
-        found = [list(new) for new in fresh]
-        for way in (order, order[::-1]):
-            carried = [list(new) for new in found]
-            for here, there in pairwise(way):
-                if carried[here]:
-                    points, converged = self.newton(np.array(carried[here]), np.full(len(carried[here]), there))
-                    fresh = [[] for _ in self.gradients]
-                    self._keep(points[converged], np.full(int(converged.sum()), there), fresh)
-                    carried[there] += fresh[there]
-
-    def _keep(self, points: np.ndarray, numbers: np.ndarray, fresh: list[list[np.ndarray]]) -> None:
-        """Add points; those that are new and unstable are listed in `fresh` as well."""
-        new = []
-        for index, (point, number) in enumerate(zip(points, numbers, strict=True)):
-            before = len(self.known[number])
-            if self.add(int(number), point) == before:
-                new.append(index)
-        chosen = np.array(new, int)
-        for index, stable in zip(chosen, self._stable(points[chosen], numbers[chosen]), strict=True):
-            if not stable:
-                fresh[numbers[index]].append(points[index])
+        numbers = np.repeat(at, len(picked))
+        points, converged = self.newton(np.tile(starts[picked], (len(at), 1)), numbers)
+        points, numbers = points[converged], numbers[converged]
+        found = self.add(points, numbers, unstable=True)
+        ways = [[[points[i] for i in found if numbers[i] == number] for number in range(count)] for _ in range(2)]
+        for pairs in zip(pairwise(order), pairwise(order[::-1]), strict=True):
+            # Both ways at once: a batch of few rows costs hardly more than one row.
+            moving = [
+                (way, there, point) for way, (here, there) in zip(ways, pairs, strict=True) for point in way[here]
+            ]
+            if moving:
+                numbers = np.array([there for _, there, _ in moving])
+                points, converged = self.newton(np.array([point for _, _, point in moving]), numbers)
+                index = np.flatnonzero(converged)
+                for i in index[self.add(points[index], numbers[index], unstable=True)]:
+                    moving[i][0][numbers[i]].append(points[i])
 
     def collect(self, result: np.ndarray, residual: np.ndarray) -> FixedPointsOver:
         system, size = self.system, self.system.size
         counts = np.array([len(points) for points in self.known])
         number = np.repeat(np.arange(len(counts)), counts)
-        points = np.array([point for points in self.known for point in points]).reshape(-1, size)
+        points = np.array([point.state for points in self.known for point in points]).reshape(-1, size)
+        magnitudes = np.array([point.magnitudes for points in self.known for point in points]).reshape(-1, size)
         held = self.gradients[number]
-        matrices = [np.zeros((0, size, size))]
-        for first in range(0, len(points), 32):
-            part, padded = slice(first, first + 32), _padded(len(points[first : first + 32]), 32)
-            args = (jnp.asarray(_pad(a[part], padded)) for a in (points, held))
-            matrices.append(np.asarray(jacobians(system, *args))[: len(points[part])])
-        jacobian = np.concatenate(matrices)
-        magnitudes = np.abs(np.linalg.eigvals(jacobian))
+        jacobian = self.jacobians(points, number)
         singular = np.linalg.svd(np.eye(size) - jacobian, compute_uv=False)
         firsts = np.cumsum(counts) - counts
         whole = np.where(result >= 0, result + firsts[:, None], result)
@@ -293,26 +311,23 @@ class _Search:
         )
 
 
+def _batches(most: int, *arrays: np.ndarray) -> Iterator[tuple]:
+    """(indices, those rows of each array, the last repeated up to one of few sizes), at most `most` rows at once."""
+    for first in range(0, len(arrays[0]), most):
+        part = np.arange(first, min(first + most, len(arrays[0])))
+        yield part, *(jnp.asarray(_pad(array[part], _padded(len(part), most))) for array in arrays)
+
+
 @eqx.filter_jit
-def _block(system: FreeSystem, states: Array, gradients: Array, steps: Array) -> tuple[Array, Array]:
+def _plain_steps(system: FreeSystem, states: Array, gradients: Array, steps: Array) -> tuple[Array, Array]:
+    """(states, length of the last step)."""
+
     def step(_, states):
         return system.step(states, gradients).astype(states.dtype)  # constants of F may be float64
 
     states = jax.lax.fori_loop(0, steps - 1, step, states)
     after = step(0, states)
     return after, _norm(after - states)
-
-
-def _plain_steps(system: FreeSystem, states: np.ndarray, gradients: np.ndarray, steps: int) -> tuple:
-    """`steps` plain float32 steps of all rows: (states, length of the last step)."""
-    parts = []
-    for first in range(0, len(states), ROWS):
-        part = slice(first, first + ROWS)
-        rows = len(states[part])
-        size = min(_padded(rows), ROWS)
-        padded, held = (jnp.asarray(_pad(a[part].astype(np.float32), size)) for a in (states, gradients))
-        parts.append([np.asarray(a)[:rows] for a in _block(system, padded, held, jnp.asarray(steps))])
-    return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
 
 
 @eqx.filter_jit
@@ -329,46 +344,35 @@ def _quick_step(system: FreeSystem, states: Array, gradients: Array) -> tuple[Ar
 
 
 @eqx.filter_jit
-def _contracts(system: FreeSystem, states: Array, gradients: Array) -> Array:
-    """Whether a power of J is below 1 in norm: then the spectral radius is."""
-
-    def square(_, power):
-        power = power @ power
-        norm = jnp.sqrt(jnp.sum(jnp.square(power), axis=(-2, -1), keepdims=True))
-        return jnp.where(norm < 1e-100, 0.0, power)
-
-    power = jax.lax.fori_loop(0, SQUARINGS, square, jacobians(system, states, gradients))
-    return jnp.sqrt(jnp.sum(jnp.square(power), axis=(-2, -1))) < 1
-
-
-@eqx.filter_jit
 def _chords(
-    system: FreeSystem, states: Array, gradient: Array, inverse: Array, point: Array, tolerance: float, radius: float
-) -> tuple[Array, Array]:
-    """Newton steps with the inverse of I - J at `point`: (arrived there, residual)."""
+    system: FreeSystem, states: Array, gradient: Array, inverse: Array, point: Array, radius: Array, tolerance: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Newton steps with the inverse of I - J at `point`: (states, arrived there, residual, steps taken)."""
     held = jnp.broadcast_to(gradient, states.shape[:1])
 
     def body(carry):
-        step, states, distance, residual, running, arrived = carry
-        gap = states - system.step(states, held)
+        step, states, distance, residual, running, arrived, taken = carry
+        gap = states - system.step(states, held).astype(states.dtype)
         residual = jnp.where(running, _norm(gap), residual)
         here = running & (residual <= tolerance * jnp.maximum(1, _norm(states))) & (distance <= radius)
-        running = running & ~here
         after = states - gap @ inverse.T
         nearer = _norm(after - point)
         # Near the point, halving ends at rounding.
-        running = running & ((nearer <= 0.5 * distance) | (nearer <= 1e-3 * radius))
+        running = running & ~here & ((nearer <= 0.5 * distance) | (nearer <= 1e-3 * radius))
         states = jnp.where(running[:, None], after, states)
-        return step + 1, states, jnp.where(running, nearer, distance), residual, running, arrived | here
+        distance = jnp.where(running, nearer, distance)
+        return step + 1, states, distance, residual, running, arrived | here, taken + (running | here)
 
     rows = states.shape[0]
     start = (
         jnp.zeros((), int),
         states,
         _norm(states - point),
-        jnp.full(rows, jnp.inf),
+        jnp.full(rows, jnp.inf, states.dtype),
         jnp.ones(rows, bool),
         jnp.zeros(rows, bool),
+        jnp.zeros(rows, int),
     )
     end = jax.lax.while_loop(lambda carry: (carry[0] < CHORDS) & jnp.any(carry[4]), body, start)
-    return end[5], end[3]
+    _, states, _, residual, _, arrived, taken = end
+    return states, arrived, residual, taken
