@@ -585,6 +585,7 @@ def test_a_process_of_its_own_shows_no_traceback(workshop: Path, words: str):
 COMMANDS = (
     *(
         "diff",
+        "estimate",
         "metatrain",
         "tune",
         "evaluate",

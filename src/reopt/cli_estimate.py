@@ -56,7 +56,8 @@ def _show(table: "pd.DataFrame", total: dict[str, float], title: str) -> None:
     for name in ("jobs", "FLOPs", "peak MB", "minutes", *(("measured", "ratio") if timed else ())):
         shown.add_column(name, justify="right")
     rows: list[tuple[str, str, Any]] = [
-        (_WORDS.get(row["work"], row["work"]), f"{row['task']} {row['subject']}", row) for _, row in table.iterrows()
+        (_WORDS.get(row["work"], row["work"]), " ".join(dict.fromkeys((row["task"], row["subject"]))), row)
+        for _, row in table.iterrows()
     ]
     for work, of, row in [*rows, ("total", "", total)]:
         if work == "total":

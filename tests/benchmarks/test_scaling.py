@@ -1,0 +1,57 @@
+"""What the benchmarks compute beside their timings."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from reopt.estimate.counts import Size
+from reopt.estimate.memory import meta_gradient_bytes
+from reopt.tasks.quadratic import Quadratic
+from reopt.training.chunked_gradient import meta_value_and_grad
+
+
+@pytest.fixture(autouse=True)
+def _root_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+
+
+def test_the_exponent_of_a_power_is_found_with_certainty() -> None:
+    from benchmarks.scaling import exponent
+
+    sizes = (2, 5, 10, 20, 40)
+    np.testing.assert_allclose(exponent(sizes, [0.3 * size**1.5 for size in sizes]), (1.5, 1.5, 1.5))
+
+
+def test_the_interval_of_an_exponent_is_that_of_students_t() -> None:
+    from benchmarks.scaling import exponent
+
+    # log2 of the times is 0, 1 + e, 2, 3 - e, 4: the slope loses e / 5, and the residuals give its error.
+    e = 0.1
+    slope, low, high = exponent((1, 2, 4, 8, 16), list(2.0 ** np.array([0, 1 + e, 2, 3 - e, 4])))
+    residuals = np.array([0, e, 0, -e, 0]) + e / 5 * np.array([-2, -1, 0, 1, 2])
+    error = np.sqrt(np.sum(residuals**2) / 3 / 10)
+    assert slope == pytest.approx(1 - e / 5)
+    assert (high - low) / 2 == pytest.approx(3.182446 * error, rel=1e-5)  # t(3) at 97.5%
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_long_unroll_takes_the_fewest_blocks_that_fit(devices: int) -> None:
+    from benchmarks.scaling import LONG_STEPS, MEMORY, long_plan
+
+    plan = long_plan(devices)
+    size = Size("gru", 256, "raw", 64 // devices, 5)
+    assert devices * meta_gradient_bytes(size, LONG_STEPS, plan) < MEMORY
+    assert devices * meta_gradient_bytes(size, LONG_STEPS, plan._replace(blocks=plan.blocks - 1)) > 0.97 * MEMORY
+
+
+def test_eager_pytorch_has_the_same_gradient() -> None:
+    pytest.importorskip("torch")
+    from benchmarks.meta_gradient import _optimizer
+    from benchmarks.torch_reference import difference, torch_gradient
+
+    task, optimizer = Quadratic(), _optimizer(8)
+    problems = task.sample_batch(jax.random.key(1), 4)
+    ours = meta_value_and_grad(optimizer, task, problems, num_steps=30)[1]
+    assert difference(ours, torch_gradient(optimizer, problems, 30)()) < 1e-4
