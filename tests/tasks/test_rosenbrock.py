@@ -26,8 +26,8 @@ def test_minimum_is_zero_at_one_one():
     task = Rosenbrock()
     start = task.sample(jax.random.key(0))
     assert task.loss(start, jnp.ones(2), jnp.asarray(0)) == task.optimum(start) == 0
-    found = optimize.minimize(lambda x: float(task.loss(start, jnp.asarray(x), jnp.asarray(0))), [0.8, 0.7], tol=1e-9)
-    np.testing.assert_allclose(found.x, 1, atol=0.02)
+    around = jnp.ones(2) + 1e-2 * jax.random.normal(jax.random.key(1), (100, 2))
+    assert jnp.all(jax.vmap(task.loss, (None, 0, None))(start, around, jnp.asarray(0)) > 0)
 
 
 def test_starts_fill_the_box():
