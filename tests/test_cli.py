@@ -287,7 +287,7 @@ CONFIGS = {
     "bad/unknown-key.yaml": "odd: unknown key; known here are name, tasks",
     "bad/wrong-type.yaml": "name: 3 is not allowed",
     "bad/escape.yaml": "name: '../elsewhere' is not allowed",
-    "bad/other-task.yaml": "tasks.banana: unknown task 'banana'; there are: quadratic",
+    "bad/other-task.yaml": "tasks.banana: unknown task 'banana'; there are: mnist, quadratic, rosenbrock, two_moons",
     "bad/diverges.yaml": "evaluation.problems: 1000000000.0 is not allowed; allowed: whole number",
     "bad/empty.yaml": "must hold keys and values",
     "bad/not.yaml": "line 2",

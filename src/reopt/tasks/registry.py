@@ -10,7 +10,7 @@ from types import ModuleType
 import reopt.tasks
 from reopt.errors import ReoptError
 
-_NOT_TASKS = {"base", "registry"}
+_NOT_TASKS = {"base", "networks", "registry", "subsets"}
 
 
 def task_names() -> list[str]:
