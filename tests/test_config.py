@@ -121,8 +121,16 @@ REFUSED = [  # dotted key, value, what the line says
     ("tasks.quadratic.optimizers", {}, "optimizers: dictionary should have at least 1 item"),
     ("tasks", {}, "tasks: dictionary should have at least 1 item"),
     ("tasks", "quadratic", "tasks: 'quadratic' is not allowed; allowed: block of keys"),
-    ("tasks.banana", CONTENT["tasks"]["quadratic"], "tasks.banana: unknown task 'banana'; there are: mnist, quadratic, rosenbrock, two_moons"),
-    ("tasks.base", CONTENT["tasks"]["quadratic"], "tasks.base: unknown task 'base'; there are: mnist, quadratic, rosenbrock, two_moons"),
+    (
+        "tasks.banana",
+        CONTENT["tasks"]["quadratic"],
+        "tasks.banana: unknown task 'banana'; there are: mnist, quadratic, rosenbrock, two_moons",
+    ),
+    (
+        "tasks.base",
+        CONTENT["tasks"]["quadratic"],
+        "tasks.base: unknown task 'base'; there are: mnist, quadratic, rosenbrock, two_moons",
+    ),
     ("tasks.../quadratic", CONTENT["tasks"]["quadratic"], "not allowed as a name: string should match pattern"),
     ("name", "../x", "name: '../x' is not allowed; allowed: text matching `^[a-z][a-z0-9_]{0,39}$`"),
     ("name", "a/b", "name: 'a/b' is not allowed; allowed: text matching"),

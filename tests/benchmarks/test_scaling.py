@@ -6,10 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from reopt.estimate.counts import Size
-from reopt.estimate.memory import meta_gradient_bytes
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.chunked_gradient import meta_value_and_grad
+from reopt.training.meta_gradient import meta_value_and_grad
 
 
 @pytest.fixture(autouse=True)
@@ -36,22 +34,12 @@ def test_the_interval_of_an_exponent_is_that_of_students_t() -> None:
     assert (high - low) / 2 == pytest.approx(3.182446 * error, rel=1e-5)  # t(3) at 97.5%
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_the_long_unroll_takes_the_fewest_blocks_that_fit(devices: int) -> None:
-    from benchmarks.scaling import LONG_STEPS, MEMORY, long_plan
-
-    plan = long_plan(devices)
-    size = Size("gru", 256, "raw", 64 // devices, 5)
-    assert devices * meta_gradient_bytes(size, LONG_STEPS, plan) < MEMORY
-    assert devices * meta_gradient_bytes(size, LONG_STEPS, plan._replace(blocks=plan.blocks - 1)) > 0.97 * MEMORY
-
-
 def test_eager_pytorch_has_the_same_gradient() -> None:
     pytest.importorskip("torch")
-    from benchmarks.meta_gradient import _optimizer
+    from benchmarks.meta_gradient import moving
     from benchmarks.torch_reference import difference, torch_gradient
 
-    task, optimizer = Quadratic(), _optimizer(8)
+    task, optimizer = Quadratic(), moving(8)
     problems = task.sample_batch(jax.random.key(1), 4)
     ours = meta_value_and_grad(optimizer, task, problems, num_steps=30)[1]
     assert difference(ours, torch_gradient(optimizer, problems, 30)()) < 1e-4

@@ -7,8 +7,8 @@ For each gradient every seed is followed, as in `fixed_points`, but the work is 
 3. rows take Newton steps with the Jacobian of the nearest anchor (chord steps), as far as these lead in float32, then
    in float64. One arrives if every step at least halves its distance to the anchor, until its own float64 residual is
    below the tolerance; others take more plain steps, twice as many each time. Where no row of a gradient has arrived
-   after PATIENCE steps, PILOTS of them go on alone, and the others only once one of these arrives: a map that leads
-   nowhere is not iterated in all rows;
+   after PATIENCE steps, PILOTS of them go on alone, and the others once one of these arrives or runs away: a map that
+   leads nowhere is not iterated in all rows;
 4. damped Newton from some seeds at some gradients finds unstable points, and these are continued along the ordered
    gradients to all others.
 
@@ -205,9 +205,8 @@ class _Search:
             taken[rest] = goal
             lost = ~(np.linalg.norm(states[rest], axis=1) <= self.limit) | ~np.isfinite(residual[rest])
             result[rest[lost]] = DIVERGED
+            led = np.unique(number[rest[lost]]).tolist()  # gradients under which some row was led somewhere
             rest = rest[~lost]
-            if not rest.size:
-                break
             self._anchor(states, residual, number, rest)
             for which in np.unique(number[rest]):
                 rows, anchors = rest[number[rest] == which], self.known[which]
@@ -217,11 +216,11 @@ class _Search:
                     near = rows[nearest == index]
                     arrived, at = self._chord(states[near], which, anchors[index].state)
                     result[near[arrived]], residual[near[arrived]] = index, at[arrived]
-                left = rows[result[rows] == NOT_CONVERGED]
-                if len(left) < len(rows):
-                    waiting[number == which] = False
-                else:
-                    waiting[left[PILOTS:][taken[left[PILOTS:]] >= PATIENCE]] = True
+                if (result[rows] != NOT_CONVERGED).any():
+                    led.append(which)
+                elif which not in led:
+                    waiting[rows[PILOTS:][taken[rows[PILOTS:]] >= PATIENCE]] = True
+            waiting[np.isin(number, led)] = False
             rest = np.flatnonzero((result == NOT_CONVERGED) & ~waiting & (taken < max_iterations))
         return result.reshape(count, seeds), residual.reshape(count, seeds)
 
