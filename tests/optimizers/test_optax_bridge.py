@@ -62,6 +62,14 @@ REFUSED = {
     "no scalars": (optax.sm3(0.1), "couples parameters: .* within matrices, not vectors"),
     "penalty": (optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9)), "not by a decoupled"),
     "nonnegative": (optax.keep_params_nonnegative(), "not by a decoupled"),
+    "other tree": (
+        optax.GradientTransformation(lambda params: (), lambda g, s, p=None: (jnp.zeros(7), s)),
+        "updates unlike its gradients: a .* for a dictionary of arrays",
+    ),
+    "other shapes": (
+        optax.GradientTransformation(lambda params: (), lambda g, s, p=None: (jax.tree.map(jnp.ravel, g), s)),
+        r"updates unlike its gradients: \(4,\) for \(2, 2\)",
+    ),
     "needs the loss": (optax.lbfgs(), "with their gradients alone: TypeError"),
     "no transformation": (0.1, "0.1 is no optax transformation"),
 }

@@ -221,6 +221,8 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
     probe = _Probe(transformation, max(_PROBED, 3 * waits + 3))
     try:
         couplings = probe.couplings() or _large_couplings(transformation)
+    except NotComponentWise:
+        raise
     except Exception:  # it does not take vectors (orthogonalised momentum): then it is asked about matrices alone
         couplings = _matrix_couplings(transformation, 4)
         if not couplings:
@@ -320,6 +322,7 @@ class _Probe:
         for t, gradient in enumerate(gradients):
             at = at if params is None else _tree(params[t])
             update, state = self._step(_tree(gradient), state, at)
+            _like_parameters(update, at)
             updates.append(np.concatenate([np.ravel(update["vector"]), np.ravel(update["matrix"])]))
             at = jax.tree.map(jnp.add, at, update)
         return np.stack(updates)
@@ -376,6 +379,17 @@ class _Probe:
 def _tree(flat: np.ndarray) -> dict[str, Array]:
     values = jnp.asarray(flat, float)
     return {"vector": values[:3], "matrix": values[3:].reshape(2, 2)}
+
+
+def _like_parameters(update: Any, params: dict[str, Array]) -> None:
+    """**Raises** `NotComponentWise` where an update could not be added to the parameters."""
+    if jax.tree.structure(update) != jax.tree.structure(params):
+        found = f"a {type(update).__name__} for a dictionary of arrays"
+    else:
+        shapes = {name: (np.shape(update[name]), value.shape) for name, value in params.items()}
+        found = ", ".join(f"{one} for {other}" for one, other in shapes.values() if one != other)
+    if found:
+        raise NotComponentWise(SHAPES, f"this optax transformation gives updates unlike its gradients: {found}")
 
 
 def _in_words(reach: np.ndarray) -> str:
