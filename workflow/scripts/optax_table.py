@@ -35,8 +35,8 @@ def row(name: str, transformation: object) -> dict[str, str]:
     try:
         optimizer = from_optax(transformation, decay=True)  # type: ignore[arg-type]
     except NotComponentWise as error:
-        reason = str(error).partition(": ")[2] or str(error)
-        reason = reason.partition("; an optimizer here")[0].partition(": an optimizer here")[0]
+        told = re.split("[:;] an optimizer here", str(error))[0]  # without the remedy
+        reason = told.partition(": ")[2] or told
         return {"name": name, "kind": error.kind, "note": reason}
     notes = []
     if optimizer.weight_decay:
