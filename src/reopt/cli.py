@@ -33,6 +33,19 @@ Subject = Annotated[
     ),
 ]
 DEFAULT = Path("config/laptop.yaml")
+# Of the commands that work in any folder, with or without a config.
+AnyTask = Annotated[
+    str, typer.Option("--task", help="A task of the config, an installed task (quadratic), or file.py:task.")
+]
+AnyConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help=f"Config file; default: {DEFAULT} where there is one, else the task's own."),
+]
+Steps = Annotated[
+    int | None, typer.Option(min=2, max=1_000_000, help="Steps of a run; default: the config's, else 201.")
+]
+Problems = Annotated[int, typer.Option(min=2, max=100_000, help="Problems to run on.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Their seed.")]
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 

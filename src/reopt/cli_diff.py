@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from reopt.cli import DEFAULT, LogFile, Subject, app
+from reopt.cli import DEFAULT, AnyConfig, AnyTask, LogFile, Problems, Seed, Steps, Subject, app
 
 DIFFERENT = 1  # exit code; 0 is equal, 2 an error
 
@@ -14,21 +14,14 @@ DIFFERENT = 1  # exit code; 0 is equal, 2 an error
 def diff(
     a: Subject,
     b: Subject,
-    task: Annotated[
-        str, typer.Option("--task", help="A task of the config, an installed task (quadratic), or file.py:task.")
-    ],
+    task: AnyTask,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for difference.csv and the figure; default: none are written.")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help=f"Config file; default: {DEFAULT} where there is one, else the task's own."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=2, max=1_000_000, help="Steps of a run; default: the config's, else 201.")
-    ] = None,
-    problems: Annotated[int, typer.Option(min=2, max=100_000, help="Problems to run on.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Their seed.")] = 0,
+    config: AnyConfig = None,
+    steps: Steps = None,
+    problems: Problems = 64,
+    seed: Seed = 0,
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Relative difference of updates that counts as none.")
     ] = 1e-6,
@@ -44,9 +37,7 @@ def diff(
     from reopt.dissection.setting import setting_of
     from reopt.progress import Reporter
 
-    if config is None and ":" not in task and DEFAULT.is_file():
-        config = DEFAULT
-    where = setting_of(task, config=config, steps=steps)
+    where = setting_of(task, config=config, steps=steps, default=DEFAULT)
     if out is not None:
         writable(*(out / file for file in FILES))
     with Reporter("diff", log) as report:

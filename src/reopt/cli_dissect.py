@@ -1,29 +1,21 @@
 """`reopt dissect`: the full examination of any optimizer, from any folder."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from reopt.cli import DEFAULT, LogFile, OutDir, Subject, app
+from reopt.cli import DEFAULT, AnyConfig, AnyTask, LogFile, OutDir, Problems, Seed, Steps, Subject, app
 
 
 @app.command()
 def dissect(
     subject: Subject,
-    task: Annotated[
-        str, typer.Option("--task", help="A task of the config, an installed task (quadratic), or file.py:task.")
-    ],
+    task: AnyTask,
     out: OutDir,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", help=f"Config file; default: {DEFAULT} where there is one, else the task's own."),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=2, max=1_000_000, help="Steps of a run; default: the config's, else 201.")
-    ] = None,
-    problems: Annotated[int, typer.Option(min=2, max=100_000, help="Problems to record.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Their seed.")] = 0,
+    config: AnyConfig = None,
+    steps: Steps = None,
+    problems: Problems = 64,
+    seed: Seed = 0,
     draws: Annotated[
         int, typer.Option(min=0, max=1_000_000, help="Draws a baseline is tuned with, where none is tuned yet.")
     ] = 200,
@@ -47,9 +39,7 @@ def dissect(
     from reopt.progress import Reporter
     from reopt.subjects import resolve
 
-    if config is None and ":" not in task and DEFAULT.is_file():
-        config = DEFAULT
-    where = setting_of(task, config=config, steps=steps)
+    where = setting_of(task, config=config, steps=steps, default=DEFAULT)
     writable(*(out / file for file in FILES))
     name, optimizer = resolve(
         subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from reopt.optimizers.base import Optimizer
+from reopt.dissection.delegate import Delegate
 from reopt.optimizers.optax_bridge import FromOptax, from_optax
 
 
-class Drawn(Optimizer):
+class Drawn(Delegate):
     """`from_optax(build(hyper))`, whose `hyper` may be traced."""
 
     hyper: Array
@@ -29,22 +29,8 @@ class Drawn(Optimizer):
         """With hyperparameters of the type of the state, else the state would take theirs."""
         return FromOptax(self.build(self.hyper.astype(dtype)), self.leaves)
 
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return self.inner.state_names
-
-    @property
-    def clock(self) -> int | None:
-        return self.inner.clock
-
-    def initial_state(self) -> Array:
-        return self.inner.initial_state()
-
     def update(self, state: Array, gradient: Array) -> Array:
         return self.as_type(state.dtype).update(state, gradient)
-
-    def readout(self, state: Array, gradient: Array) -> Array:
-        return self.inner.readout(state, gradient)
 
 
 def drawn(build: Callable[[Array], optax.GradientTransformation], *hyper: float) -> Drawn:

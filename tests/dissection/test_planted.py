@@ -1,5 +1,9 @@
-"""Mechanisms planted in optimizers over random draws are read back with their true numbers, each and in chains."""
+"""Mechanisms planted in optimizers over random draws are read back with their true numbers, each and in chains.
 
+`REOPT_PLANTED_DRAWS=200 uv run pytest tests/dissection/test_planted.py` draws 200 of each instead of a few.
+"""
+
+import os
 from collections.abc import Callable
 
 import jax
@@ -25,8 +29,10 @@ PRESENT, ABSENT = "present", "absent"
 
 
 def draws(examples: int, **strategies: st.SearchStrategy) -> Callable:
+    """`examples` draws, or as many as REOPT_PLANTED_DRAWS says."""
+    count = int(os.environ.get("REOPT_PLANTED_DRAWS", examples))
     return lambda test: settings(
-        max_examples=examples, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
+        max_examples=count, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
     )(given(**strategies)(test))
 
 

@@ -17,7 +17,10 @@ NAMES = [
     "tuning",
     "linearized",
     "claims",
+    "difference",
+    "remainder",
 ]
+OF_NO_TASK = ("claims", "difference", "remainder")
 
 
 def module(name: str) -> ModuleType:
@@ -26,6 +29,6 @@ def module(name: str) -> ModuleType:
 
 def arguments(name: str, tasks: tuple[str, ...] = ("quadratic",)) -> Any:
     """What `figure` and `caption` of that module take."""
-    if name == "claims":
-        return figure_data.claims()
+    if name in OF_NO_TASK:
+        return getattr(figure_data, name)()
     return {task: getattr(figure_data, name)() for task in tasks}

@@ -5,9 +5,11 @@ import pandas as pd
 
 from reopt.figures.adaptation import Adaptation
 from reopt.figures.clipping import Clipping
+from reopt.figures.difference import Difference
 from reopt.figures.linearized import Linearized
 from reopt.figures.momentum import Momentum
 from reopt.figures.performance import Performance
+from reopt.figures.remainder import Remainder
 from reopt.figures.schedule import Schedule
 from reopt.figures.schematic import quadratic_schematic
 from reopt.figures.tuning import Tuning
@@ -370,6 +372,32 @@ def linearized(subject: str = SUBJECT) -> Linearized:
     )
     problems.loc[7, "linearized"] = np.inf
     return Linearized(subject, curves, problems)
+
+
+def difference() -> Difference:
+    """Momentum beside Adam: a pulse fades from both, a constant gradient is normalised by one alone."""
+    step = np.arange(60)
+    grown = np.geomspace(1e-6, 1e6, 60)
+    fades = 0.9**step
+    panels = {
+        "pulse": (0.1 * (step == 0), -0.01 * fades, -0.003 * fades * (1 + 0.02 * step)),
+        "constant": (np.full(60, 0.1), -0.1 * (1 - fades), np.full(60, -0.03)),
+        "ramp": (grown, -grown, -0.03 * grown / (grown + 1e-4)),
+        "farthest": (0.1 * np.cos(step / 3), -0.04 * np.cos(step / 3 - 0.6), -0.03 * np.cos(step / 3 - 0.2)),
+    }
+    tables = [
+        pd.DataFrame({"panel": panel, "step": step, "gradient": gradient, "a": a, "b": b})
+        for panel, (gradient, a, b) in panels.items()
+    ]
+    return Difference("momentum", "adam", pd.concat(tables, ignore_index=True), "flips of sign")
+
+
+def remainder(subject: str = SUBJECT) -> Remainder:
+    """An update that rings and fades, explained but for a faster ripple."""
+    step = np.arange(120)
+    told = -0.3 * np.exp(-step / 30) * np.cos(step / 8)
+    table = pd.DataFrame({"step": step, "true": told + 0.03 * np.exp(-step / 60) * np.sin(step), "explained": told})
+    return Remainder(subject, table, 0.973)
 
 
 def claims() -> pd.DataFrame:

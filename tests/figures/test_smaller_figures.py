@@ -1,4 +1,4 @@
-"""Conditions, meta-training, tuning, linearisation, claims."""
+"""Conditions, meta-training, tuning, linearisation, claims, differences, remainders."""
 
 import figure_data
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from artists import legend_texts, named, names
 from matplotlib.colors import to_hex
 
-from reopt.figures import claims, conditions, linearized, training, tuning
+from reopt.figures import claims, conditions, difference, linearized, remainder, training, tuning
 from reopt.figures.palette import VERDICTS
 
 
@@ -139,3 +139,39 @@ def test_claims_grow_with_the_rows_and_keep_every_word() -> None:
 
 def test_claims_caption_counts_verdicts() -> None:
     assert "(3 holds, 1 fails, 1 not testable)" in claims.caption(figure_data.claims())
+
+
+def test_both_updates_are_drawn_in_every_panel_of_a_difference() -> None:
+    data = figure_data.difference()
+    drawn = difference.figure(data)
+    for panel in difference.PANELS:
+        table = data.updates[data.updates["panel"] == panel]
+        for side in ("a", "b"):
+            (line,) = named(drawn, f"{panel} {side}")
+            if panel == "ramp":
+                np.testing.assert_array_equal(line.get_xdata(), table["gradient"])
+                np.testing.assert_array_equal(line.get_ydata(), table[side].abs())
+                assert (line.axes.get_xscale(), line.axes.get_yscale()) == ("log", "log")
+            else:
+                np.testing.assert_array_equal(line.get_xydata(), table[["step", side]])
+    assert legend_texts(drawn) == ["A: momentum", "B: adam"]
+    assert "along which they differ most: flips of sign." in difference.caption(data)
+
+
+def test_updates_of_zero_and_beyond_numbers_are_left_out_of_the_ramp() -> None:
+    data = figure_data.difference()
+    ramp = data.updates.index[data.updates["panel"] == "ramp"]
+    data.updates.loc[ramp[0], "a"] = 0.0
+    data.updates.loc[ramp[-1], "a"] = -np.inf
+    drawn = difference.figure(data)
+    assert [len(named(drawn, f"ramp {side}")[0].get_xdata()) for side in "ab"] == [58, 60]
+
+
+def test_true_and_explained_updates_are_drawn_over_each_other() -> None:
+    data = figure_data.remainder()
+    drawn = remainder.figure(data)
+    for column in ("true", "explained"):
+        (line,) = named(drawn, column)
+        np.testing.assert_array_equal(line.get_xydata(), data.updates[["step", column]])
+    assert legend_texts(drawn) == ["gru32-s0", "by the mechanisms found"]
+    assert "R² = 0.973" in remainder.caption(data)

@@ -15,7 +15,7 @@ from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import Adam, Momentum, RMSProp
 from reopt.optimizers.learned import create_learned
-from reopt.optimizers.optax_bridge import as_optax, from_optax
+from reopt.optimizers.optax_bridge import NotComponentWise, as_optax, from_optax
 from reopt.optimizers.optax_walk import walk
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.evaluate_optax import unroll_optax
@@ -62,6 +62,14 @@ REFUSED = {
     "no scalars": (optax.sm3(0.1), "couples parameters: .* within matrices, not vectors"),
     "penalty": (optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1, momentum=0.9)), "not by a decoupled"),
     "nonnegative": (optax.keep_params_nonnegative(), "not by a decoupled"),
+    "other tree": (
+        optax.GradientTransformation(lambda params: (), lambda g, s, p=None: (jnp.zeros(7), s)),
+        "updates unlike its gradients: a .* for a dictionary of arrays",
+    ),
+    "other shapes": (
+        optax.GradientTransformation(lambda params: (), lambda g, s, p=None: (jax.tree.map(jnp.ravel, g), s)),
+        r"updates unlike its gradients: \(4,\) for \(2, 2\)",
+    ),
     "needs the loss": (optax.lbfgs(), "with their gradients alone: TypeError"),
     "no transformation": (0.1, "0.1 is no optax transformation"),
 }
@@ -250,6 +258,36 @@ def test_coupled_is_the_optimizer_of_a_lone_scalar():
     lars = from_optax(optax.lars(0.1, momentum=0.0, trust_coefficient=0.01), coupled=True)
     assert lars.held == 1.0  # its values matter: trust_coefficient |x| / |g| at x = 1
     np.testing.assert_allclose(run_ours(lars, jnp.asarray([[2.0, -5.0]]))[0], [-0.001, 0.001], rtol=1e-5)
+
+
+def test_coupling_and_decay_are_both_said():
+    both = optax.chain(optax.clip_by_global_norm(0.7), optax.adamw(0.1, weight_decay=0.03))
+    with pytest.raises(NotComponentWise, match="set the decay to 0"):
+        from_optax(both, coupled=True)
+    optimizer = from_optax(both, coupled=True, decay=True)
+    np.testing.assert_allclose(optimizer.weight_decay, 0.003, rtol=1e-6)
+    decay, coupling = optimizer.caveats
+    assert "takes 0.003 of the parameter's value away" in decay
+    assert "every parameter influences every other). All readings are those of a problem with one scalar" in coupling
+    assert "of value 0" in coupling
+    alone = from_optax(optax.chain(optax.clip(0.7), optax.adam(0.1)))  # the norm of a lone scalar is its size
+    gradients = jnp.asarray(np.random.default_rng(2).normal(size=(20, 4)), jnp.float32)
+    np.testing.assert_allclose(run_ours(optimizer, gradients), run_ours(alone, gradients), rtol=1e-5)
+
+
+def test_coupling_and_displacement_go_together():
+    averaged = optax.contrib.schedule_free_sgd(0.3)
+    optimizer = from_optax(optax.chain(optax.clip_by_global_norm(0.7), averaged), coupled=True)
+    assert optimizer.displaced
+    assert "with one scalar parameter: no other" in optimizer.caveats[0]
+    gradients = jnp.asarray(np.random.default_rng(4).normal(size=(20, 3)), jnp.float32)
+    alone = from_optax(optax.chain(optax.clip(0.7), averaged))
+    np.testing.assert_allclose(run_ours(optimizer, gradients), run_ours(alone, gradients), rtol=1e-5, atol=1e-7)
+
+
+def test_coupled_says_of_what_takes_no_scalar_that_it_cannot_be_examined():
+    with pytest.raises(NotComponentWise, match=r"a lone scalar it does not take .*cannot be examined"):
+        from_optax(optax.sm3(0.1), coupled=True)
 
 
 @pytest.mark.parametrize("transformation", [optax.clip_by_global_norm(0.5), optax.add_decayed_weights(0.2)])

@@ -20,7 +20,7 @@ import pandas as pd
 
 from reopt.artifacts.tables import write_table, write_text
 from reopt.dissection.examine import examine
-from reopt.dissection.readings import MECHANISMS, read
+from reopt.dissection.readings import MECHANISMS, UNDETERMINED, read
 from reopt.errors import ReoptError
 from reopt.optimizers.optax_bridge import NotComponentWise, from_optax
 from reopt.optimizers.optax_walk import walk
@@ -35,8 +35,8 @@ def row(name: str, transformation: object) -> dict[str, str]:
     try:
         optimizer = from_optax(transformation, decay=True)  # type: ignore[arg-type]
     except NotComponentWise as error:
-        reason = str(error).partition(": ")[2] or str(error)
-        reason = reason.partition("; an optimizer here")[0].partition(": an optimizer here")[0]
+        told = re.split("[:;] an optimizer here", str(error))[0]  # without the remedy
+        reason = told.partition(": ")[2] or told
         return {"name": name, "kind": error.kind, "note": reason}
     notes = []
     if optimizer.weight_decay:
@@ -48,6 +48,9 @@ def row(name: str, transformation: object) -> dict[str, str]:
         findings = read(examine(optimizer, Quadratic(), num_steps=STEPS, problems=PROBLEMS), optimizer)
     except ReoptError as error:
         return found | {"note": "; ".join([*notes, f"not examined: {error}"])}
+    if all(finding.verdict == UNDETERMINED for finding in findings):
+        notes.append(f"nothing is told: {findings[0].why.rpartition('; ')[2]}")
+        found["note"] = "; ".join(notes)
     return found | {finding.mechanism: finding.verdict for finding in findings}
 
 

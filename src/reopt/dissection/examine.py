@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
+from reopt.dissection.delegate import Delegate
 from reopt.dynamics.fixed_points import FixedPoints, attractor, find_fixed_points, search_seeds
 from reopt.dynamics.free_system import FreeSystem, beside_zero
 from reopt.dynamics.linearization import Linearization, linearize
@@ -50,28 +51,14 @@ NOISE_ROWS = 256  # places at which noise is looked for
 FADED = 1e-3  # a rate below this share of its peak is no place to read other mechanisms at
 
 
-class Nudged(Optimizer):
+class Nudged(Delegate):
     """The same optimizer, started a hair away from zeros in the components `at`."""
 
     inner: Optimizer
     at: tuple[int, ...] = eqx.field(static=True)
 
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return self.inner.state_names
-
-    @property
-    def clock(self) -> int | None:
-        return self.inner.clock
-
     def initial_state(self) -> Array:
         return self.inner.initial_state().at[jnp.asarray(self.at)].add(HAIR)
-
-    def update(self, state: Array, gradient: Array) -> Array:
-        return self.inner.update(state, gradient)
-
-    def readout(self, state: Array, gradient: Array) -> Array:
-        return self.inner.readout(state, gradient)
 
 
 class Examination(NamedTuple):

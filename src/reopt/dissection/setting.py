@@ -40,14 +40,18 @@ class Setting(NamedTuple):
     results: Path
 
 
-def setting_of(words: str, *, config: Path | None, steps: int | None) -> Setting:
+def setting_of(words: str, *, config: Path | None, steps: int | None, default: Path) -> Setting:
     """The setting of `--task WORDS`: a task of the config, an installed task with its defaults, or `file.py:task`.
+
+    Without a `config` the file `default` is taken for one, if it is there.
 
     **Raises** `ReoptError`.
     """
     if ":" in words:
         name = words.rpartition(":")[2]
         return Setting(name, _as_task(load_object(words), words), steps or STEPS, Path("results"))
+    if config is None and default.is_file():
+        config = default
     if config is None:
         module = task_module(words)
         task = next(

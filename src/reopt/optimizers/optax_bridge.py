@@ -92,7 +92,7 @@ class FromOptax(Optimizer):
       among the first steps, if it follows a schedule); 0 without one. F and r are those at x = 0.
     - `displaced`: the state holds the parameter's displacement from its start, because the updates depend on it.
     - `couplings`: which parameters influence which, if the transformation couples them; F and r are then those of a
-      problem with this one parameter, whose value is held at `held`.
+      problem with this one parameter. Where its value matters otherwise than by the two above, it is `held`.
     """
 
     transformation: Any = eqx.field(static=True)
@@ -112,9 +112,10 @@ class FromOptax(Optimizer):
                 "all readings are of the rest of the update, that of a parameter of value 0."
             )
         if self.couplings:
+            value = "" if self.displaced else f", of value {self.held:g}"
             found.append(
                 f"Conditional: this transformation couples parameters ({self.couplings}). All readings are those of a "
-                f"problem with one scalar parameter, of value {self.held:g}: no other gradient is there."
+                f"problem with one scalar parameter{value}: no other gradient is there."
             )
         return tuple(found)
 
@@ -189,12 +190,16 @@ def from_optax(
     except ReoptError:
         raise
     except Exception as error:  # whatever foreign code raises
-        reason = (str(error).splitlines() or [""])[0]
         raise NotComponentWise(
             MORE,
             "this optax transformation cannot be run on parameters of any shape with their gradients alone: "
-            f"{type(error).__name__}: {reason}",
+            f"{_told(error)}",
         ) from error
+
+
+def _told(error: Exception) -> str:
+    """Its type and the first line of what it says."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 _WATCHED = 256  # steps of a lone scalar: what counts to fewer than this and starts again is no count of steps
@@ -216,6 +221,8 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
     probe = _Probe(transformation, max(_PROBED, 3 * waits + 3))
     try:
         couplings = probe.couplings() or _large_couplings(transformation)
+    except NotComponentWise:
+        raise
     except Exception:  # it does not take vectors (orthogonalised momentum): then it is asked about matrices alone
         couplings = _matrix_couplings(transformation, 4)
         if not couplings:
@@ -226,12 +233,16 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
             f"this optax transformation couples parameters: {couplings}; an optimizer here sees the gradient of "
             "its own parameter only (reopt dissect --coupled examines it as one parameter alone)",
         )
+    if failure is not None and couplings:
+        raise NotComponentWise(
+            COUPLED,
+            f"this optax transformation couples parameters ({couplings}), and a lone scalar it does not take "
+            f"({_told(failure)}): so it cannot be examined as one parameter alone",
+        )
     if failure is not None:
         raise failure
-    optimizer, values_matter = FromOptax(transformation, leaves), probe.values_matter()
-    if couplings:
-        return dataclasses.replace(optimizer, couplings=couplings, held=float(values_matter))
-    if values_matter:
+    optimizer = dataclasses.replace(FromOptax(transformation, leaves), couplings=couplings)
+    if probe.values_matter():
         share = probe.decay()
         if share is not None and not decay:
             raise NotComponentWise(
@@ -243,6 +254,8 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
             optimizer = dataclasses.replace(optimizer, weight_decay=share)
         elif probe.follows_displacement():
             optimizer = dataclasses.replace(optimizer, displaced=True)
+        elif couplings:
+            optimizer = dataclasses.replace(optimizer, held=1.0)
         else:
             raise NotComponentWise(
                 VALUES,
@@ -250,6 +263,8 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
                 "decoupled weight decay: an optimizer here sees gradients only; set a decay to 0, or put the penalty "
                 "into the loss",
             )
+    if couplings:
+        return optimizer
     # Leaves in bfloat16 round differently from program to program.
     differs = _differs(probe.walk(np.zeros(len(_NAMES)), optimizer.displaced), probe.alone(optimizer), rtol=1e-2)
     if differs.any():
@@ -307,6 +322,7 @@ class _Probe:
         for t, gradient in enumerate(gradients):
             at = at if params is None else _tree(params[t])
             update, state = self._step(_tree(gradient), state, at)
+            _like_parameters(update, at)
             updates.append(np.concatenate([np.ravel(update["vector"]), np.ravel(update["matrix"])]))
             at = jax.tree.map(jnp.add, at, update)
         return np.stack(updates)
@@ -363,6 +379,17 @@ class _Probe:
 def _tree(flat: np.ndarray) -> dict[str, Array]:
     values = jnp.asarray(flat, float)
     return {"vector": values[:3], "matrix": values[3:].reshape(2, 2)}
+
+
+def _like_parameters(update: Any, params: dict[str, Array]) -> None:
+    """**Raises** `NotComponentWise` where an update could not be added to the parameters."""
+    if jax.tree.structure(update) != jax.tree.structure(params):
+        found = f"a {type(update).__name__} for a dictionary of arrays"
+    else:
+        shapes = {name: (np.shape(update[name]), value.shape) for name, value in params.items()}
+        found = ", ".join(f"{one} for {other}" for one, other in shapes.values() if one != other)
+    if found:
+        raise NotComponentWise(SHAPES, f"this optax transformation gives updates unlike its gradients: {found}")
 
 
 def _in_words(reach: np.ndarray) -> str:
