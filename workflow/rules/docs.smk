@@ -29,8 +29,8 @@ rule calibration:
 
 rule benchmarks:
     output:
-        "docs/performance.json",
-        "docs/performance.csv",
+        json="docs/performance.json",
+        table="docs/performance.csv",
     log:
         "logs/benchmarks.log",
     threads: workflow.cores or 1
@@ -41,7 +41,7 @@ rule benchmarks:
             "reopt.dynamics.many_gradients",
         ),
     shell:
-        "python -m benchmarks --out {output[0]} > {log} 2>&1"
+        "python -m benchmarks --out {output.json} > {log} 2>&1"
 
 
 rule performance_page:

@@ -230,8 +230,8 @@ class _Search:
         """Plain steps of some rows, each its own number of them; states and residuals change in place."""
         for count in np.unique(steps):
             same = rows[steps == count]
-            for part, *args in _batches(ROWS, states[same], self.gradients[number[same]].astype(np.float32)):
-                after = _plain_steps(self.fast, *args, jnp.asarray(count))
+            for part, at, held in _batches(ROWS, states[same], self.gradients[number[same]].astype(np.float32)):
+                after = _plain_steps(self.fast, at, held, jnp.asarray(count))
                 states[same[part]], residual[same[part]] = (np.asarray(a)[: len(part)] for a in after)
 
     def _anchor(self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rest: np.ndarray) -> None:

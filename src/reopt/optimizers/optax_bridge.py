@@ -383,7 +383,8 @@ def _tree(flat: np.ndarray) -> dict[str, Array]:
 
 def _like_parameters(update: Any, params: dict[str, Array]) -> None:
     """**Raises** `NotComponentWise` where an update could not be added to the parameters."""
-    if jax.tree.structure(update) != jax.tree.structure(params):
+    given: Any = jax.tree.structure(update)
+    if given != jax.tree.structure(params):
         found = f"a {type(update).__name__} for a dictionary of arrays"
     else:
         shapes = {name: (np.shape(update[name]), value.shape) for name, value in params.items()}
