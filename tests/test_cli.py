@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 import typer.main
 import yaml
+from jax.experimental.compilation_cache import compilation_cache
 from safetensors.numpy import save_file
 
 from reopt import cli
@@ -220,6 +222,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_is_kept(request: pytest.FixtureRequest) -> None:
+    """As in a process of its own; commands that were run before in this one have had it kept."""
+    if "workshop" in request.fixturenames:
+        request.getfixturevalue("workshop")
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

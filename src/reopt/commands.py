@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,9 @@ def use_cores(count: int) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
     with contextlib.suppress(RuntimeError):  # in a process that has computed before, they are what they are
         jax.config.update("jax_num_cpu_devices", count)
+    warnings.filterwarnings(
+        "ignore", message="Error (reading|writing) persistent compilation cache"
+    )  # then it compiles
     jax.config.update("jax_compilation_cache_dir", str(Path(".reopt/compiled").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

@@ -111,8 +111,9 @@ def test_derivatives_equal_finite_differences(activation: str):
         direction = jnp.asarray(rng.normal(size=task.num_params))
         _, (slope, product) = jax.jit(lambda x, v: jax.jvp(gradient, (x,), (v,)))(params, direction)
         above, below = (gradient(params + sign * 1e-6 * direction) for sign in (1, -1))
-    np.testing.assert_allclose(slope, (above[0] - below[0]) / 2e-6, rtol=1e-6)
-    expected = np.asarray(above[1] - below[1]) / 2e-6
+    (above, high), (below, low) = ([np.asarray(part) for part in side] for side in (above, below))
+    np.testing.assert_allclose(slope, (above - below) / 2e-6, rtol=1e-6)
+    expected = (high - low) / 2e-6
     np.testing.assert_allclose(product, expected, atol=1e-6 * np.abs(expected).max())
 
 
@@ -137,8 +138,8 @@ def test_a_network_learns_and_is_judged_on_test_images():
     assert before < 0.3
     assert after > 0.8
     parts = mnist._arrays("test", 14, 100, 0)
-    named = np.argmax(task.logits(params, parts.pixels), axis=0)
-    assert after == pytest.approx(np.mean(named == split(100, 0).test.digits), abs=1e-6)
+    named = np.argmax(np.asarray(task.logits(params, parts.pixels)), axis=0)
+    assert float(after) == pytest.approx(np.mean(named == split(100, 0).test.digits), abs=1e-6)
 
 
 def test_settings_make_the_task():
