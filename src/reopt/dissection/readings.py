@@ -43,7 +43,6 @@ SAME_LEVEL = 2.0  # a clip's level may differ by this factor between states; a n
 FEW = 8  # problems by which the order of the mechanisms is chosen
 LONG = 4000  # lags over which memory behind a step is summed
 AT_ONCE = 1e-12  # a |beta| that is no delay
-WITHIN_NOISE = 2.0  # standard deviations of the noise in which an update at rest is not told from 0
 Row = tuple[str, int, float, float, float, str]
 
 
@@ -318,10 +317,8 @@ def distill(found: Examination, findings: dict[str, Finding], optimizer: Optimiz
             law = (means.index.to_numpy(), means.to_numpy() / float(resting.iloc[0]))
             constant = [row[2] for row in findings["adaptation"].readings if row[0] == "time_constant"]
             decay = float(np.exp(-1 / constant[0])) if constant and constant[0] > 0 else 0.0
-    # At rest behind a sign the update is one of the two steps, and within the noise it is one draw of it: no offset.
-    offset = float(linear.offset)
-    if found.switching is not None or abs(offset) <= WITHIN_NOISE * found.noise.level:
-        offset = 0.0
+    # At rest behind a sign the update is one of the two steps, which is no offset.
+    offset = 0.0 if found.switching is not None else float(linear.offset)
     return Distilled(alpha, beta, direct, offset, clip, scheduled, law, decay)
 
 
