@@ -9,13 +9,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.timing import result, seconds, turn_by_turn
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
-from reopt.tasks.base import Problem
+from reopt.tasks.base import Problem, Task
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.calm import Calm
-from reopt.training.meta_gradient import meta_value_and_grad
+from reopt.training.meta_gradient import make_workspace, meta_gradient_in, meta_value_and_grad
 from reopt.training.plan import choose_plan, devices_for
 from reopt.training.unroll import meta_objective, unroll
 
@@ -30,24 +32,49 @@ def moving(units: int, seed: int = 0, cell: str = "gru") -> LearnedOptimizer:
     return jax.tree.map(lambda leaf: leaf - 0.001, create_learned(jax.random.key(seed), cell=cell, units=units))
 
 
-def ours(optimizer: LearnedOptimizer, steps: int = STEPS, calm: Calm | None = None, memory: float = MEMORY_MB) -> Any:
-    """The meta-gradient as meta-training computes it, jitted: (optimizer, problems) -> (objectives, gradient)."""
-    group = calm.group or 1 if calm else 1
-    devices = devices_for(PROBLEMS, group)
-    plan = choose_plan(
-        optimizer,
-        num_params=TASK.num_params,
-        problems=PROBLEMS,
-        num_steps=steps,
-        memory_mb=memory,
-        devices=len(devices),
-        group=group,
-    )
+class Ours:
+    """The meta-gradient as meta-training computes it, compiled: (optimizer, problems) -> (objectives, gradient).
 
-    def gradient(optimizer: LearnedOptimizer, problems: Problem) -> Any:
-        return meta_value_and_grad(optimizer, TASK, problems, num_steps=steps, calm=calm, plan=plan, devices=devices)
+    What it keeps is kept in the same place at each call, as from outer step to outer step.
+    """
 
-    return jax.jit(gradient)
+    def __init__(
+        self,
+        optimizer: LearnedOptimizer,
+        *,
+        task: Task = TASK,
+        problems: int = PROBLEMS,
+        steps: int = STEPS,
+        calm: Calm | None = None,
+        memory_mb: float = MEMORY_MB,
+    ) -> None:
+        group = calm.group or 1 if calm else 1
+        devices = devices_for(problems, group)
+        self.plan = choose_plan(
+            optimizer,
+            num_params=task.num_params,
+            problems=problems,
+            num_steps=steps,
+            memory_mb=memory_mb,
+            devices=len(devices),
+            group=group,
+        )
+        size = {"num_steps": steps, "plan": self.plan, "devices": devices}
+        batch = jax.eval_shape(lambda: task.sample_batch(jax.random.key(0), problems))
+        shared = NamedSharding(Mesh(np.asarray(devices), ("device",)), PartitionSpec("device"))
+        self._workspace = jax.device_put(make_workspace(optimizer, task, batch, **size), shared)
+
+        def gradient(workspace: Any, optimizer: LearnedOptimizer, problems: Problem) -> Any:
+            return meta_gradient_in(workspace, optimizer, task, problems, calm=calm, **size)
+
+        self._gradient = jax.jit(gradient, donate_argnums=0)
+        temporary = self._gradient.lower(self._workspace, optimizer, batch).compile().memory_analysis()
+        kept = sum(leaf.nbytes for leaf in jax.tree.leaves(self._workspace))
+        self.temporaries_mb = (kept + len(devices) * temporary.temp_size_in_bytes) / 1e6
+
+    def __call__(self, optimizer: LearnedOptimizer, problems: Problem) -> tuple[Any, LearnedOptimizer]:
+        objectives, gradient, self._workspace = self._gradient(self._workspace, optimizer, problems)
+        return objectives, gradient
 
 
 @jax.jit
@@ -65,11 +92,6 @@ def flops(units: int) -> float:
     return 3 * 2.0 * PROBLEMS * TASK.num_params * units * 3 * units * STEPS
 
 
-def temporaries_mb(program: Any, *arguments: Any, devices: int = 1) -> float:
-    """What the compiled program allocates beside arguments and results, over all devices."""
-    return devices * program.lower(*arguments).compile().memory_analysis().temp_size_in_bytes / 1e6
-
-
 def median(program: Callable[[], Any], runs: int) -> float:
     """Median seconds, after one run that compiles."""
     seconds(program)
@@ -81,7 +103,8 @@ def run(runs: int, peak: float) -> list[dict]:
     rows = []
     for units in (256, 64):
         optimizer, problems = moving(units), TASK.sample_batch(jax.random.key(1), PROBLEMS)
-        fast, calmed = ours(optimizer), ours(optimizer, calm=CALM)
+        fast, calmed = Ours(optimizer), Ours(optimizer, calm=CALM)
+        reference = plain.lower(optimizer, problems).compile()
         timing = turn_by_turn(lambda: fast(optimizer, problems), lambda: plain(optimizer, problems), runs)  # noqa: B023
         rows.append(
             result(
@@ -90,15 +113,15 @@ def run(runs: int, peak: float) -> list[dict]:
                 flops=flops(units),
                 peak=peak,
                 must=MUST[units],
-                temporaries_mb=temporaries_mb(fast, optimizer, problems, devices=len(devices_for(PROBLEMS))),
-                reference_temporaries_mb=temporaries_mb(plain, optimizer, problems),
+                temporaries_mb=fast.temporaries_mb,
+                reference_temporaries_mb=reference.memory_analysis().temp_size_in_bytes / 1e6,
                 calmed_s=median(lambda: calmed(optimizer, problems), runs),  # noqa: B023
             )
         )
 
     seeds = [moving(32, seed) for seed in range(SEEDS)]
     batches = [TASK.sample_batch(jax.random.key(seed), PROBLEMS) for seed in range(SEEDS)]
-    fast = ours(seeds[0])
+    fast = Ours(seeds[0])
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *zip(seeds, batches, strict=True))
     batched = jax.jit(jax.vmap(lambda o, p: meta_value_and_grad(o, TASK, p, num_steps=STEPS)))
 

@@ -17,11 +17,10 @@ import jax
 import numpy as np
 from scipy import stats
 
-from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, flops, moving
+from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, Ours, flops, moving
 from benchmarks.timing import Timing, result, seconds, turn_by_turn
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.meta_gradient import meta_value_and_grad
-from reopt.training.plan import Plan, choose_plan, devices_for
+from reopt.training.plan import Plan
 
 BASE = {"units": 64, "problems": 32, "dimension": 5, "steps": 64}
 POINTS = {
@@ -50,20 +49,10 @@ class Gradient(NamedTuple):
 
 def gradient(*, units: int, problems: int, dimension: int, steps: int, memory_mb: float = 1000.0) -> Gradient:
     """As meta-training runs it, within `memory_mb`."""
-    task, optimizer, devices = Quadratic(dimension), moving(units), devices_for(problems)
-    plan = choose_plan(
-        optimizer,
-        num_params=dimension,
-        problems=problems,
-        num_steps=steps,
-        memory_mb=memory_mb,
-        devices=len(devices),
-    )
+    task, optimizer = Quadratic(dimension), moving(units)
     batch = task.sample_batch(jax.random.key(1), problems)
-    settings = {"task": task, "devices": devices, "num_steps": steps, "plan": plan}
-    program = jax.jit(functools.partial(meta_value_and_grad, **settings)).lower(optimizer, problems=batch).compile()
-    memory = len(devices) * program.memory_analysis().temp_size_in_bytes / 1e6
-    return Gradient(functools.partial(program, optimizer, problems=batch), plan, memory)
+    program = Ours(optimizer, task=task, problems=problems, steps=steps, memory_mb=memory_mb)
+    return Gradient(functools.partial(program, optimizer, batch), program.plan, program.temporaries_mb)
 
 
 def scaling(name: str, runs: int) -> dict:

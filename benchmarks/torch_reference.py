@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, flops, moving, ours
+from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, Ours, flops, moving
 from benchmarks.timing import result, turn_by_turn
 from reopt.optimizers.learned import LearnedOptimizer
 from reopt.tasks.quadratic import QuadraticProblem
@@ -80,7 +80,7 @@ def run(runs: int, peak: float) -> list[dict]:
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     optimizer, problems = moving(UNITS), TASK.sample_batch(jax.random.key(1), PROBLEMS)
-    fast = ours(optimizer)
+    fast = Ours(optimizer)
     theirs = torch_gradient(optimizer, problems, STEPS)
     apart = difference(fast(optimizer, problems)[1], theirs())
     if not apart <= AGREE:

@@ -106,7 +106,7 @@ def test_reverse_pass_equals_autodiff(name: str):
     @jax.jit
     def by_hand(cell, state, features):
         _, saved = cell.forward(state, features)
-        d_state, d_features, deltas = cell.backward(cell.transposed(), saved, state, cotangent)
+        d_state, d_features, deltas = cell.backward(cell.layout(), saved, state, cotangent)
         return cell.weight_gradient(state, features, saved, deltas), d_state, d_features
 
     expected, own = by_autodiff(cell, state, features), by_hand(cell, state, features)

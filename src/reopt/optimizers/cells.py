@@ -4,8 +4,9 @@ A cell maps (state, features) to the next state, row by row; only its leading `u
 Beside the forward map each cell carries its own reverse pass, split in two so that meta-training can do the
 sequential part step by step and the weight gradients of many steps as one large matmul:
 
-    state', saved      = cell.forward(state, features)
-    dstate, dfeatures, deltas = cell.backward(cell.transposed(), saved, state, dstate')   one step, no weight gradient
+    layout             = cell.layout()                             once for many steps
+    state', saved      = cell.forward(state, features, layout)
+    dstate, dfeatures, deltas = cell.backward(layout, saved, state, dstate')       one step, no weight gradient
     dcell              = cell.weight_gradient(state, features, saved, deltas)  any number of steps at once
 
 `deltas` is the cotangent of the pre-activations. Weights: input weights `(feature, gate*unit)`, recurrent weights
@@ -55,15 +56,15 @@ class Cell(eqx.Module):
         """A name for each component of the state."""
 
     @abstractmethod
-    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+    def layout(self) -> Any:
+        """The recurrent weights as both directions multiply by them."""
+
+    @abstractmethod
+    def forward(self, state: Array, features: Array, layout: Any = None) -> tuple[Array, Saved]:
         """The next state, and what `backward` needs of this step."""
 
     @abstractmethod
-    def transposed(self) -> Any:
-        """The recurrent weights as `backward` multiplies by them, to be laid out once for many steps."""
-
-    @abstractmethod
-    def backward(self, transposed: Any, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def backward(self, layout: Any, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         """Cotangents of state and features, and of the pre-activations, from that of the next state."""
 
     @abstractmethod
@@ -107,25 +108,25 @@ class GRU(Cell):
     # The two gates are computed, kept and differentiated apart: joining and parting their arrays at every step costs
     # a small network more than one matmul instead of two saves.
 
-    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
-        def gate(part: slice) -> Array:
-            recurrent, given, bias = self.recurrent_gates[:, part], self.input_gates[:, part], self.bias_gates[part]
-            return jax.nn.sigmoid(state @ recurrent + features @ given + bias)
+    def layout(self) -> tuple[tuple[Array, Array], tuple[Array, Array, Array]]:
+        update, reset = jnp.split(self.recurrent_gates, 2, axis=-1)
+        return (update, reset), (update.T, reset.T, self.recurrent_candidate.T)
 
-        update, reset = gate(slice(None, self.units)), gate(slice(self.units, None))
+    def forward(self, state: Array, features: Array, layout: Any = None) -> tuple[Array, Saved]:
+        (recurrent_update, recurrent_reset), _ = layout or self.layout()
+
+        def gate(recurrent: Array, part: slice) -> Array:
+            return jax.nn.sigmoid(state @ recurrent + features @ self.input_gates[:, part] + self.bias_gates[part])
+
+        update = gate(recurrent_update, slice(None, self.units))
+        reset = gate(recurrent_reset, slice(self.units, None))
         candidate = jnp.tanh(
             (reset * state) @ self.recurrent_candidate + features @ self.input_candidate + self.bias_candidate
         )
         return candidate + update * (state - candidate), (update, reset, candidate)
 
-    def transposed(self) -> tuple[Array, Array, Array]:
-        update, reset = jnp.split(self.recurrent_gates, 2, axis=-1)
-        return update.T, reset.T, self.recurrent_candidate.T
-
-    def backward(
-        self, transposed: tuple[Array, Array, Array], saved: Saved, state: Array, cotangent: Array
-    ) -> tuple[Array, Array, Any]:
-        (update, reset, candidate), (recurrent_update, recurrent_reset, recurrent_candidate) = saved, transposed
+    def backward(self, layout: Any, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+        (update, reset, candidate), (_, (recurrent_update, recurrent_reset, recurrent_candidate)) = saved, layout
         input_update, input_reset = jnp.split(self.input_gates, 2, axis=-1)
         d_candidate = cotangent * (1 - update) * (1 - jnp.square(candidate))
         d_update = cotangent * (state - candidate) * update * (1 - update)
@@ -178,7 +179,8 @@ class LSTM(Cell):
     def state_names(self) -> tuple[str, ...]:
         return tuple(f"{part}{i}" for part in "hc" for i in range(self.units))
 
-    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+    def forward(self, state: Array, features: Array, layout: Array | None = None) -> tuple[Array, Saved]:
+        del layout
         hidden, memory = jnp.split(state, 2, axis=-1)
         pre = hidden @ self.recurrent + features @ self.input + self.bias
         i, f, o, g = jnp.split(pre, 4, axis=-1)
@@ -187,10 +189,10 @@ class LSTM(Cell):
         squashed = jnp.tanh(memory)
         return jnp.concatenate([o * squashed, memory], axis=-1), (i, f, o, g, squashed)
 
-    def transposed(self) -> Array:
+    def layout(self) -> Array:
         return self.recurrent.T
 
-    def backward(self, transposed: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def backward(self, layout: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         i, f, o, g, squashed = saved
         d_hidden, d_memory = jnp.split(cotangent, 2, axis=-1)
         d_memory = d_memory + d_hidden * o * (1 - jnp.square(squashed))
@@ -204,7 +206,7 @@ class LSTM(Cell):
             ],
             axis=-1,
         )
-        d_state = jnp.concatenate([deltas @ transposed, d_memory * f], axis=-1)
+        d_state = jnp.concatenate([deltas @ layout, d_memory * f], axis=-1)
         return d_state, deltas @ self.input.T, deltas
 
     def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "LSTM":
@@ -239,17 +241,18 @@ class VanillaRNN(Cell):
     def state_names(self) -> tuple[str, ...]:
         return tuple(f"h{i}" for i in range(self.units))
 
-    def forward(self, state: Array, features: Array) -> tuple[Array, Saved]:
+    def forward(self, state: Array, features: Array, layout: Array | None = None) -> tuple[Array, Saved]:
+        del layout
         state = jnp.tanh(state @ self.recurrent + features @ self.input + self.bias)
         return state, (state,)
 
-    def transposed(self) -> Array:
+    def layout(self) -> Array:
         return self.recurrent.T
 
-    def backward(self, transposed: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
+    def backward(self, layout: Array, saved: Saved, state: Array, cotangent: Array) -> tuple[Array, Array, Any]:
         del state
         deltas = cotangent * (1 - jnp.square(saved[0]))
-        return deltas @ transposed, deltas @ self.input.T, deltas
+        return deltas @ layout, deltas @ self.input.T, deltas
 
     def weight_gradient(self, state: Array, features: Array, saved: Saved, deltas: Any) -> "VanillaRNN":
         del saved

@@ -19,7 +19,7 @@ What makes it fast:
   block is run forward again before it is run backwards; the last one need not be.
 - Devices take a share of the problems each; on a CPU a device a core, for two cores that work on problems of their
   own do not wait for each other in every matmul.
-- Recurrent weights are transposed once, not in each step.
+- Recurrent weights are parted and transposed once, not in each step.
 
 Chunks, blocks, segments and devices change the result by rounding alone.
 """
@@ -47,6 +47,9 @@ class _Buffers(NamedTuple):
 
     state: Float[Array, "step_and_one row hidden"]
     saved: Any  # of the cell, stacked over steps
+
+
+Workspace = Any  # buffers, with a leading axis of devices
 
 
 class _Path(NamedTuple):
@@ -79,62 +82,114 @@ def meta_value_and_grad(
 
     **Raises** `ReoptError` where the problems cannot be cut as `plan`, `calm` and `devices` say.
     """
+    size = {"num_steps": num_steps, "plan": plan, "devices": devices}
+    workspace = make_workspace(optimizer, task, problems, **size)
+    return meta_gradient_in(workspace, optimizer, task, problems, calm=calm, **size)[:2]
+
+
+def make_workspace(
+    optimizer: LearnedOptimizer,
+    task: Task,
+    problems: Problem,
+    *,
+    num_steps: int,
+    plan: Plan = WHOLE,
+    devices: Sequence[jax.Device] = (),
+) -> Workspace:
+    """Room for what a meta-gradient keeps, to be used again and again; `problems` may be shapes alone.
+
+    **Raises** `ReoptError` where the problems cannot be cut as `plan` and `devices` say.
+    """
+    parts = _parts(problems, plan, devices)
+    length = -(-num_steps // plan.blocks)
+
+    def kept(optimizer: LearnedOptimizer, problems: Problem) -> _Buffers:
+        count = jax.tree.leaves(problems)[0].shape[0] // parts
+        params, state = start(optimizer, task, jax.tree.map(lambda a: a[:count], problems))
+        state = state.reshape(-1, state.shape[-1])
+        saved = optimizer.cell.forward(state, optimizer.featurize(params.ravel()))[1]
+        shape = (max(1, len(devices)),)
+        return _Buffers(
+            jnp.zeros((*shape, length + 1, *state.shape), state.dtype),
+            jax.tree.map(lambda a: jnp.zeros((*shape, length, *a.shape), a.dtype), saved),
+        )
+
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(kept, optimizer, problems))
+
+
+def meta_gradient_in(
+    workspace: Workspace,
+    optimizer: LearnedOptimizer,
+    task: Task,
+    problems: Problem,
+    *,
+    num_steps: int,
+    calm: Calm | None = None,
+    plan: Plan = WHOLE,
+    devices: Sequence[jax.Device] = (),
+) -> tuple[Float[Array, " problem"], LearnedOptimizer, Workspace]:
+    """As `meta_value_and_grad`, in a workspace made for the same sizes, which comes back for the next one.
+
+    In a loop over outer steps this saves filling it with zeros each time.
+    """
+    count = jax.tree.leaves(problems)[0].shape[0]
+    chunk = count // _parts(problems, plan, devices)
+    if calm is not None and chunk % (calm.group or count):
+        raise ReoptError(f"chunks of {chunk} problems would part groups of {calm.group or count}: see `Calm`")
+
+    def share(workspace: Workspace, optimizer: LearnedOptimizer, problems: Problem) -> Any:
+        buffers = jax.tree.map(lambda a: a[0], workspace)
+        objectives, gradient, buffers = _share(optimizer, task, problems, num_steps, calm, plan, buffers)
+        if len(devices) > 1:
+            gradient = jax.lax.pmean(gradient, "device")
+        return objectives, gradient, jax.tree.map(lambda a: a[None], buffers)
+
+    if len(devices) < 2:
+        return share(workspace, optimizer, problems)
+    mapped = over_devices(share, devices, (True, False, True), (True, False, True))
+    return mapped(workspace, optimizer, problems)
+
+
+def _parts(problems: Problem, plan: Plan, devices: Sequence[jax.Device]) -> int:
+    """Into how many chunks the problems are cut, over all devices."""
     count = jax.tree.leaves(problems)[0].shape[0]
     parts = plan.chunks * max(1, len(devices))
     if count % parts:
         raise ReoptError(f"{count} problems cannot be cut into {parts} chunks of one size")
-    if calm is not None and count // parts % (calm.group or count):
-        raise ReoptError(f"chunks of {count // parts} problems would part groups of {calm.group or count}: see `Calm`")
-
-    def share(optimizer: LearnedOptimizer, problems: Problem) -> tuple[Array, LearnedOptimizer]:
-        return _share(optimizer, task, problems, num_steps, calm, plan)
-
-    if len(devices) < 2:
-        return share(optimizer, problems)
-    return over_devices(lambda *at: _mean_gradient(share(*at)), devices, (True, False))(optimizer, problems)
+    return parts
 
 
-def _mean_gradient(result: tuple[Array, LearnedOptimizer]) -> tuple[Array, LearnedOptimizer]:
-    return result[0], jax.lax.pmean(result[1], "device")
+def over_devices(function: Callable, devices: Sequence[jax.Device], given: Any, split: Any) -> Callable:
+    """The function, run on each device with its share of what is cut along its first axis.
 
-
-def over_devices(function: Callable, devices: Sequence[jax.Device], split: Any) -> Callable:
-    """`function(optimizer, problems)` with a share of the problems on each device.
-
-    **Arguments:** `split` says of each output whether it is stacked over problems; the others must be the same on
-    all devices.
+    **Arguments:** `given` says of each argument whether it is cut, `split` of each result; the others must be the
+    same on all devices.
     """
-    specs = jax.tree.map(lambda stacked: PartitionSpec("device") if stacked else PartitionSpec(), split)
+
+    def specs(cut: Any) -> Any:
+        return jax.tree.map(lambda one: PartitionSpec("device") if one else PartitionSpec(), cut)
+
     return jax.shard_map(
         function,
         mesh=Mesh(np.asarray(devices), ("device",)),
-        in_specs=(PartitionSpec(), PartitionSpec("device")),
-        out_specs=specs,
+        in_specs=specs(given),
+        out_specs=specs(split),
         check_vma=False,
     )
 
 
 def _share(
-    optimizer: LearnedOptimizer, task: Task, problems: Problem, num_steps: int, calm: Calm | None, plan: Plan
-) -> tuple[Array, LearnedOptimizer]:
-    """Objectives and gradient of one device's problems, chunk by chunk."""
-    count = jax.tree.leaves(problems)[0].shape[0]
-    length = -(-num_steps // plan.blocks)
-    one = jax.tree.map(lambda a: a[: count // plan.chunks], problems)
-
-    def empty() -> _Buffers:
-        params, state = start(optimizer, task, one)
-        state = state.reshape(-1, state.shape[-1])
-        saved = optimizer.cell.forward(state, optimizer.featurize(params.ravel()))[1]
-        return _Buffers(
-            jnp.zeros((length + 1, *state.shape), state.dtype),
-            jax.tree.map(lambda a: jnp.zeros((length, *a.shape), a.dtype), saved),
-        )
-
-    buffers = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), jax.eval_shape(empty))
+    optimizer: LearnedOptimizer,
+    task: Task,
+    problems: Problem,
+    num_steps: int,
+    calm: Calm | None,
+    plan: Plan,
+    buffers: _Buffers,
+) -> tuple[Array, LearnedOptimizer, _Buffers]:
+    """Objectives and gradient of one device's problems, chunk by chunk, and the buffers."""
     if plan.chunks == 1:
-        objectives, gradient, _ = _chunk(optimizer, task, problems, num_steps, calm, plan, buffers)
-        return objectives, gradient
+        return _chunk(optimizer, task, problems, num_steps, calm, plan, buffers)
 
     def add(carry: Any, chunk: Problem) -> Any:
         total, buffers = carry
@@ -143,8 +198,8 @@ def _share(
 
     chunks = jax.tree.map(lambda a: a.reshape(plan.chunks, -1, *a.shape[1:]), problems)
     zeros = jax.tree.map(jnp.zeros_like, optimizer)
-    (gradient, _), objectives = jax.lax.scan(add, (zeros, buffers), chunks)
-    return objectives.ravel(), gradient
+    (gradient, buffers), objectives = jax.lax.scan(add, (zeros, buffers), chunks)
+    return objectives.ravel(), gradient, buffers
 
 
 def _chunk(
@@ -159,7 +214,7 @@ def _chunk(
     """Objectives and gradient of one chunk, and the buffers for the next."""
     cell, scale, readout = optimizer.cell, optimizer.output_scale, optimizer.readout_weight
     units = cell.units
-    transposed = jax.lax.optimization_barrier(cell.transposed())  # which the compiler must not fold back
+    layout = jax.lax.optimization_barrier(cell.layout())  # which the compiler must not fold back
     params, state = start(optimizer, task, problems)
     batch, state = params.shape[0], state.reshape(-1, state.shape[-1])
     length = -(-num_steps // plan.blocks)
@@ -168,7 +223,7 @@ def _chunk(
 
     def move(params: Array, state: Array, step: Array) -> tuple:
         losses, gradients = batch_value_and_grad(task, problems, params, step)
-        after, saved = cell.forward(state, optimizer.featurize(gradients.ravel()))
+        after, saved = cell.forward(state, optimizer.featurize(gradients.ravel()), layout)
         after = jax.lax.optimization_barrier(after)  # else the gates are computed again for the readout
         updates = optimizer.readout(after, gradients.ravel())
         return params + updates.reshape(params.shape), after, saved, (losses, params, gradients)
@@ -208,7 +263,7 @@ def _chunk(
             params, gradients, state, saved = _take((path.params, path.gradients, kept.state, kept.saved), at)
             d_update = scale * carry.params.ravel()
             d_next = carry.state.at[:, :units].add(d_update[:, None] * readout)
-            d_state, d_features, deltas = cell.backward(transposed, saved, state, d_next)
+            d_state, d_features, deltas = cell.backward(layout, saved, state, d_next)
             (d_gradients,) = jax.vjp(optimizer.featurize, gradients.ravel())[1](d_features)
             turned = d_gradients.reshape(params.shape)
             _, curvature = jax.jvp(lambda p: gradient_of(p, first + at), (params,), (turned,))

@@ -149,12 +149,13 @@ def make_loop(task: Task, training_task: Task, num_steps: int, settings: "Learne
         def objectives(weights: LearnedOptimizer, problems: Any) -> Array:
             return meta_objective(unroll(weights, task, problems, num_steps).losses)
 
-        shared = over_devices(objectives, devices, True) if judges == devices else objectives
+        shared = over_devices(objectives, devices, (False, True), True) if judges == devices else objectives
         return jnp.mean(shared(weights, problems))
 
-    def outer_step(_, state: TrainingState) -> TrainingState:
+    def outer_step(_, carry: tuple[TrainingState, Any]) -> tuple[TrainingState, Any]:
+        state, workspace = carry
         key = jax.random.fold_in(training_key, state.step)
-        objectives, gradient, running = estimator.estimate(state.weights, state.running, key)
+        objectives, gradient, running, workspace = estimator.estimate(workspace, state.weights, state.running, key)
         if training.l2_penalty:
             size = optax.tree.norm(state.weights)
             pull = training.l2_penalty / jnp.where(size > 0, size, 1)
@@ -177,11 +178,12 @@ def make_loop(task: Task, training_task: Task, num_steps: int, settings: "Learne
         log = jax.tree.map(lambda column, value: column.at[state.step].set(value), state.log, entry)
         best_validation = jnp.where(better, validation, state.best_validation)
         memory = keep(stepped, state.meta_optimizer)
-        return TrainingState(done, weights, memory, average, best, best_validation, log, running)
+        return TrainingState(done, weights, memory, average, best, best_validation, log, running), workspace
 
     @functools.partial(jax.jit, donate_argnums=0)
     def run_to(state: TrainingState, last: Int[Array, ""]) -> TrainingState:
-        return jax.lax.fori_loop(state.step, last, outer_step, state)
+        begin = (state, estimator.workspace(state.weights))
+        return jax.lax.fori_loop(state.step, last, outer_step, begin)[0]
 
     start = initial_state(settings, seed, jax.jit(estimator.start)(weights, problem_key("running", seed)))
     # Where the loop leaves it: else the second call would find its arguments elsewhere, and compile again.

@@ -45,7 +45,7 @@ def temporaries(
         state = jnp.zeros((rows, *optimizer.start.shape), optimizer.start.dtype)
         features = optimizer.featurize(jnp.zeros(rows, optimizer.start.dtype))
         saved = cell.forward(state, features)[1]
-        return saved, cell.backward(cell.transposed(), saved, state, state)[2]
+        return saved, cell.backward(cell.layout(), saved, state, state)[2]
 
     saved, deltas = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in jax.eval_shape(step, optimizer.cell))
     state = rows * optimizer.start.size
