@@ -82,7 +82,7 @@ def meta_value_and_grad(
 
     **Raises** `ReoptError` where the problems cannot be cut as `plan`, `calm` and `devices` say.
     """
-    size = {"num_steps": num_steps, "plan": plan, "devices": devices}
+    size: Any = {"num_steps": num_steps, "plan": plan, "devices": devices}
     workspace = make_workspace(optimizer, task, problems, **size)
     return meta_gradient_in(workspace, optimizer, task, problems, calm=calm, **size)[:2]
 
