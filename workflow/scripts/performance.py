@@ -3,7 +3,8 @@
     python workflow/scripts/performance.py            write them
     python workflow/scripts/performance.py --check    exit 1 and name those that are out of step
 
-The JSON is what `python -m benchmarks --out docs/performance.json` measured. The text of the page is written by hand;
+The JSON is what `python -m benchmarks --out docs/performance.json` measured; docs/torch.json, where it is, what
+`uv run --with torch python -m benchmarks torch --out docs/torch.json` did. The text of the page is written by hand;
 between its markers stands what this makes, and every number there is of the JSON, or of docs/estimates.csv, which
 `reopt estimate --config FILE --out docs/estimates.csv` wrote after the runs of that config were timed.
 """
@@ -171,6 +172,8 @@ def pages(folder: Path = DOCS) -> dict[Path, bytes]:
     if not source.is_file():
         raise ReoptError(f"{source} is missing: measure with {MEASURE}, on a machine that does nothing else")
     content = read_json(source)
+    if (beside := folder / "torch.json").is_file():  # a run of its own, for torch is no part of the environment
+        content["results"] += read_json(beside)["results"]
     text = page.read_text(encoding="utf-8")
     made = {
         "machine": machine_text(content),
