@@ -84,7 +84,7 @@ def test_estimators_in_windows_train(estimator):
     assert len(set(np.asarray(state.running.step).tolist())) > 1
 
 
-def test_one_window_as_long_as_the_unroll_trains_as_the_exact_meta_gradient_does():
+def test_the_exact_meta_gradient_trains_and_so_does_one_window_as_long_as_the_unroll():
     exact = settings(estimator=FullEstimator(kind="full"), calm=None)
     window = settings(estimator=TruncatedEstimator(kind="truncated", window=STEPS), calm=None)
     # Other problems: their keys are drawn otherwise. Both must get better on the same validation problems.

@@ -83,7 +83,8 @@ def find_fixed_points_over(
     """Fixed points under each of `gradients` that are found from `seeds`.
 
     **Arguments:** as for `find_fixed_points`; Newton runs for unstable points start from `newton_seeds` seeds at
-    `newton_gradients` evenly spread gradients.
+    `newton_gradients` evenly spread gradients. `max_iterations` is the most plain steps of a row; where none of the
+    rows that go on alone arrives, the others have had PATIENCE or more of them, and are NOT_CONVERGED.
 
     **Raises** `ReoptError` where seeds or gradients are not finite or of the wrong shape.
     """
