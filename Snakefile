@@ -8,9 +8,11 @@ from reopt.config import parse_config, read_yaml
 from reopt.errors import ReoptError
 from reopt.stages import (
     FIGURES,
+    baselines_of,
     claims_stage,
     examined,
     figure_stage,
+    is_searched,
     judged,
     learned,
     stage,
@@ -35,6 +37,9 @@ if config != read_yaml(CONFIG):
     )
 R = f"results/{NAME}"
 os.environ.update(REOPT_PROGRESS="lines", REOPT_DIE_WITH_PARENT="1")
+# Subjects of one kind are examined by the same compiled programs.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".reopt/compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 wildcard_constraints:
@@ -53,6 +58,7 @@ rule all:
     input:
         expand(f"{R}/figures/{{figure}}.svg", figure=FIGURES),
         f"{R}/claims.csv",
+        f"{R}/deviations.csv",
 
 
 include: "workflow/rules/common.smk"
@@ -60,6 +66,8 @@ include: "workflow/rules/metatrain.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/record.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/causes.smk"
+include: "workflow/rules/beyond.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/costs.smk"
 include: "workflow/rules/docs.smk"

@@ -1,5 +1,6 @@
 """Hostile input on the command line: one line that says what is wrong, exit code 2, earlier outputs untouched."""
 
+import copy
 import json
 import pickle
 import resource
@@ -103,6 +104,15 @@ def make_bad_configs(folder: Path) -> None:
         "diverges": {"evaluation": {"problems": 1e9, "seed": -1}},
     }.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content | change))
+    searched = copy.deepcopy(content)
+    searched["tasks"]["quadratic"]["optimizers"]["gru2"]["features"] = "searched"
+    values = {"features": ["raw", "log1p"], "input_scale": [1.0], "output_scale": [1.0], "learning_rate": [0.01]}
+    search = {"optimizer": "gru2", "candidates": 2, "outer_steps": 2, "seed": 0}
+    searched["tasks"]["quadratic"]["search"] = search | values
+    (folder / "searched.yaml").write_text(yaml.safe_dump(searched))  # fine in itself
+    recipe = {"features": "raw", "input_scale": 1.0, "output_scale": 1.0, "learning_rate": 0.01}
+    for name, change in {"features": {"features": "banana"}, "rate": {"learning_rate": -1.0}}.items():
+        (folder / f"recipe-{name}.json").write_text(json.dumps(recipe | change))
     (folder / "empty.yaml").touch()
     (folder / "not.yaml").write_text("name: [\n}")
     (folder / "object.yaml").write_text("name: !!python/object/apply:os.remove [out.csv]\n")
@@ -253,6 +263,7 @@ def refused(workshop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
 
 OUT = f"{TASK} --out out.csv"
+SEARCHED = f"metatrain gru2 {TASK} --out out --config bad/searched.yaml"
 WORDS = [  # a command, what is said of it
     ("banana", "No such command 'banana'"),
     ("--banana", "No such option: --banana"),
@@ -272,6 +283,16 @@ WORDS = [  # a command, what is said of it
         (f"metatrain {name} {TASK} --out out", "has no tasks.quadratic")
         for name in ("gru9", "../gru2", "''", "gru2.cell")
     ),
+    (f"search {TASK} --out out", "tasks.quadratic.search is null: there is nothing to search"),
+    (f"{SEARCHED}", "gru2 on quadratic leaves features to a search: give its recipe.json as --recipe"),
+    (f"{SEARCHED} --recipe bad/nothing.json", "there is no file bad/nothing.json"),
+    *((f"{SEARCHED} --recipe bad/json-{kind}.json", "it has no features") for kind in ("list", "number", "name")),
+    *((f"{SEARCHED} --recipe bad/recipe-{name}.json", "is no possible value") for name in ("features", "rate")),
+    (f"trace T2 {TASK}", "Missing option '--cell'"),
+    ("trace T2 --task banana --cell gru2", "config/laptop.yaml has no task 'banana'; it has: quadratic"),
+    (f"trace T2 {TASK} --cell gru9", "config/laptop.yaml has no optimizer 'gru9'; it has: gru2"),
+    (f"trace T2 {TASK} --cell gru2", "there is no file results/laptop/claims.csv"),
+    (f"trace T2 {TASK} --cell gru2 --out a.txt", "give a name that ends with .json or .csv"),
     (f"tune nesterov {TASK} --out out", "config/laptop.yaml has no baselines.ranges.nesterov"),
     *(
         (f"tune {name} {TASK} --out out", "there are: sgd, momentum, nesterov, rmsprop, adam, adam_decay")
@@ -595,19 +616,26 @@ def test_a_process_of_its_own_shows_no_traceback(workshop: Path, words: str):
 
 COMMANDS = (
     *(
+        "beyond",
+        "transfer",
+        "deviations",
         "diff",
         "estimate",
         "metatrain",
+        "search",
+        "trace",
         "tune",
         "evaluate",
         "conditions",
+        "landscape",
+        "search",
         "check-config",
         "record",
         "fixed-points",
         "linearize",
         "pca",
     ),
-    *("update-functions", "gradient-density", "schedule", "adaptation", "figure", "claims", "dissect"),
+    *("update-functions", "gradient-density", "schedule", "adaptation", "causes", "figure", "claims", "dissect"),
 )
 
 

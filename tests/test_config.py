@@ -20,6 +20,10 @@ CONTENT = read_yaml(FOLDER / "smoke.yaml")
 GONE = "<gone>"  # the same name in every process: it is part of tests' names
 OPTIMIZER = "tasks.quadratic.optimizers.gru16"
 TRAINING = f"{OPTIMIZER}.training"
+SEARCH = {
+    **{"optimizer": "gru16", "candidates": 8, "outer_steps": 5, "seed": 0},
+    **{"features": ["raw", "log1p"], "input_scale": [1.0, 0.1], "output_scale": [1.0], "learning_rate": [0.1, 0.01]},
+}
 
 
 def changed(keys: tuple | list, value: Any) -> dict[str, Any]:
@@ -118,6 +122,25 @@ REFUSED = [  # dotted key, value, what the line says
     ("tasks.quadratic.problem.dimension", "5", "tasks.quadratic.problem.dimension: '5' is not allowed"),
     ("tasks.quadratic.problem", [], "problem: a list is not allowed; allowed: block of keys"),
     ("tasks.quadratic.shown", "gru16-s1", "shown is 'gru16-s1', but must be one of gru16-s0"),
+    ("tasks.quadratic.own", None, "own: null is not allowed; allowed: block of keys"),
+    (
+        "tasks.quadratic.own",
+        {"analysis": {}},
+        "own.analysis: unknown key; known here are baselines, evaluation, record",
+    ),
+    ("tasks.quadratic.own", {"evaluation": {"seed": 1}}, "own.evaluation.problems: missing key; allowed: whole number"),
+    ("tasks.quadratic.own", {"evaluation": {"problems": 1, "seed": 1}}, "own.evaluation.problems: 1 is not allowed"),
+    ("baselines.give_up", 0.5, "give_up: 0.5 is not allowed; allowed: number >= 1"),
+    ("analysis.record.params", 0, "record.params: 0 is not allowed; allowed: whole number >= 1"),
+    (f"{OPTIMIZER}.features", "searched", "optimizers.gru16 has a searched features, but search is null"),
+    (f"{TRAINING}.learning_rate", "searched", "optimizers.gru16 has a searched learning_rate, but search is null"),
+    (f"{TRAINING}.beta1", "searched", "beta1: 'searched' is not allowed; allowed: number >= 0, < 1"),
+    (f"{OPTIMIZER}.input_scale", -1.0, "input_scale: -1.0 is not allowed; allowed: number > 0, <= 1e+30 or `searched`"),
+    ("tasks.quadratic.search", SEARCH | {"optimizer": "gru9"}, "search.optimizer is 'gru9', but must be one of"),
+    ("tasks.quadratic.search", SEARCH | {"candidates": 9}, "candidates is 9, but there are only 8 combinations"),
+    ("tasks.quadratic.search", SEARCH | {"input_scale": [1.0, 1.0]}, "search.input_scale: 1.0 stands there twice"),
+    ("tasks.quadratic.search", SEARCH | {"features": ["sign"]}, "features.0: 'sign' is not allowed; allowed: `raw`"),
+    ("tasks.quadratic.search", SEARCH | {"steps": 1}, "search.steps: unknown key; known here are optimizer"),
     ("tasks.quadratic.optimizers", {}, "optimizers: dictionary should have at least 1 item"),
     ("tasks", {}, "tasks: dictionary should have at least 1 item"),
     ("tasks", "quadratic", "tasks: 'quadratic' is not allowed; allowed: block of keys"),
@@ -157,6 +180,21 @@ def test_a_wrong_value_is_refused(tmp_path: Path, key: str, value: Any, said: st
     keys = ["tasks", "../quadratic"] if key == "tasks.../quadratic" else key.split(".")
     path.write_text(yaml.safe_dump(changed(keys, value), allow_unicode=True), encoding="utf-8")
     assert said in refusal(path)
+
+
+def test_a_searched_value_is_filled_in_from_a_recipe_and_others_are_kept():
+    content = changed(("tasks", "quadratic", "search"), SEARCH)
+    task = content["tasks"]["quadratic"]
+    task["optimizers"]["gru16"] |= {"input_scale": "searched"}
+    task["optimizers"]["gru16"]["training"]["learning_rate"] = "searched"
+    entry = parse_config(content, "file.yaml").tasks["quadratic"].optimizers["gru16"]
+    assert entry.searched == ["input_scale", "learning_rate"]
+    found = entry.with_recipe({"features": "log1p", "input_scale": 0.3, "output_scale": 9.0, "learning_rate": 0.02})
+    assert found.searched == []
+    assert (found.features, found.input_scale, found.output_scale) == ("raw", 0.3, 1.0)
+    assert found.training.learning_rate == 0.02
+    assert found.training.beta2 == entry.training.beta2
+    assert entry.training.learning_rate == "searched"  # the entry itself stays
 
 
 def test_several_mistakes_are_counted(tmp_path: Path):

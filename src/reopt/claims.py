@@ -2,7 +2,8 @@
 
 Each claim measures one number on each meta-trained run, with an interval where it is an average, and holds it
 against a criterion that stood in the config before the run. A row of the table is a claim on a task for one
-optimizer, over its meta-training seeds: it holds when every seed meets the criterion.
+optimizer, over its meta-training seeds: it holds when every seed meets the criterion; `share` is the fraction that do,
+with its Wilson interval (Wilson, JASA 22, 1927), which for five seeds is wide.
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from reopt.config import ClaimsConfig
 
 SLOW = 5.0  # steps: a mode with a longer timescale is slow
+CEILING = 10.0  # meta-objective at which an optimizer has diverged; one that does not move has 1
 VISIBLE = 0.01  # share of the momentum gain below which a mode is not counted
 _ANALYSIS_FILES = (
     "fixed_points.npz",
@@ -33,7 +35,10 @@ _ANALYSIS_FILES = (
     "adaptation.csv",
     "adaptation.json",
 )
-COLUMNS = ("claim", "task", "cell", "statement", "value", "low", "high", "seeds", "criterion", "verdict")
+COLUMNS = (
+    *("claim", "task", "cell", "statement", "value", "low", "high", "seeds"),
+    *("share", "share_low", "share_high", "criterion", "verdict"),
+)
 
 
 class Measured(NamedTuple):
@@ -46,37 +51,47 @@ class Measured(NamedTuple):
 
 
 class Run:
-    """One meta-trained run's results, read when they are asked for."""
+    """One meta-trained run's results, read when they are asked for; `opened` says which files were, in order."""
 
     def __init__(self, folder: Path, subject: str, problem: dict[str, Any], baselines: list[str]) -> None:
         self.folder = folder
         self.subject = subject
         self.problem = problem
         self.baselines = baselines
+        self.opened: list[Path] = []
+
+    def _open(self, *parts: str) -> Path:
+        path = self.folder.joinpath(*parts)
+        if path not in self.opened:
+            self.opened.append(path)
+        return path
 
     def table(self, name: str) -> pd.DataFrame:
-        return read_table(self.folder / "analysis" / self.subject / f"{name}.csv")
+        return read_table(self._open("analysis", self.subject, f"{name}.csv"))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        return read_arrays(self.folder / "analysis" / self.subject / f"{name}.npz")
+        return read_arrays(self._open("analysis", self.subject, f"{name}.npz"))
 
     def summary(self, name: str, subject: str = "") -> dict[str, Any]:
-        return read_json(self.folder / "analysis" / (subject or self.subject) / f"{name}.json")
+        return read_json(self._open("analysis", subject or self.subject, f"{name}.json"))
 
-    def objectives(self, subject: str) -> np.ndarray:
-        """Meta-objective of each evaluation problem; the same problems for every subject."""
-        table = read_table(self.folder / "evaluation" / f"{subject}.csv", ("problem", "meta_objective"))
-        return table.sort_values("problem")["meta_objective"].to_numpy()
+    def evaluation(self, subject: str) -> pd.DataFrame:
+        """A row an evaluation problem, the same problems in the same order for every subject."""
+        table = read_table(self._open("evaluation", f"{subject}.csv"), ("problem", "meta_objective"))
+        return table.sort_values("problem")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement, the criterion in words, and how to measure it; `tasks` is None for all tasks."""
+    """A statement, the criterion in words, and how to measure it; `tasks` is None for all tasks.
+
+    `measure` gives None where a task lacks what it measures.
+    """
 
     name: str
     statement: str
     criterion: Callable[["ClaimsConfig"], str]
-    measure: Callable[[Run, "ClaimsConfig"], Measured]
+    measure: Callable[[Run, "ClaimsConfig"], Measured | None]
     tasks: tuple[str, ...] | None = None
 
 
@@ -91,8 +106,29 @@ def _mean(values: np.ndarray, confidence: float) -> tuple[float, float, float]:
 
 
 def _beats_baselines(run: Run, config: "ClaimsConfig") -> Measured:
-    learned = run.objectives(run.subject)
-    gains = [_mean(run.objectives(name) - learned, config.confidence) for name in run.baselines]
+    return _smallest(_gains(run, "meta_objective", -1, config.confidence))
+
+
+def _more_accurate(run: Run, config: "ClaimsConfig") -> Measured | None:
+    if "accuracy" not in run.evaluation(run.subject):
+        return None
+    return _smallest(_gains(run, "accuracy", 1, config.confidence))
+
+
+def _gains(run: Run, column: str, better: int, confidence: float) -> list[tuple[float, float, float]]:
+    """By how much the run is better than each baseline, paired by problem: (mean, low, high).
+
+    A problem on which one of them diverges counts as `CEILING` for it: an infinite mean would compare nothing.
+    """
+
+    def values(subject: str) -> np.ndarray:
+        return np.minimum(np.nan_to_num(run.evaluation(subject)[column].to_numpy(), nan=CEILING), CEILING)
+
+    learned = values(run.subject)
+    return [_mean(better * (learned - values(name)), confidence) for name in run.baselines]
+
+
+def _smallest(gains: list[tuple[float, float, float]]) -> Measured:
     value, low, high = min(gains)
     return Measured(value, low, high, all(gain[1] > 0 for gain in gains))
 
@@ -127,7 +163,9 @@ def _slow_modes_carry(run: Run, config: "ClaimsConfig") -> Measured:
     return _exact(share, share >= config.slow_mode_share)
 
 
-def _polyak_mode(run: Run, config: "ClaimsConfig") -> Measured:
+def _polyak_mode(run: Run, config: "ClaimsConfig") -> Measured | None:
+    if "log10_eigenvalues" not in run.problem:
+        return None
     theory = polyak(*run.problem["log10_eigenvalues"])
     rate, momentum = float(theory.learning_rate), float(theory.momentum)
     mode = run.table("modes").sort_values("gain").iloc[-1]
@@ -177,6 +215,11 @@ def _mainly_linear(run: Run, config: "ClaimsConfig") -> Measured:
     return _exact(beyond, beyond <= config.beyond_threshold)
 
 
+def _well_beyond(run: Run, config: "ClaimsConfig") -> Measured:
+    beyond = _at_start(run)["fraction_beyond"]
+    return _exact(beyond, beyond >= config.well_beyond)
+
+
 def _same_threshold(run: Run, config: "ClaimsConfig") -> Measured:
     table = run.table("clipping")
     thresholds = table.loc[table["place"].isin(["initial", "fixed_point", "slow_mode", "visited"])]
@@ -197,6 +240,21 @@ def _rate_rises(run: Run, config: "ClaimsConfig") -> Measured:
     rate = run.table("schedule").sort_values("step")["effective_learning_rate"].to_numpy()
     rise = np.max(rate) / rate[0]
     return _exact(rise, rise >= config.schedule_rise)
+
+
+def _rate_range(run: Run) -> float:
+    rate = run.table("schedule")["effective_learning_rate"].to_numpy()
+    return float(np.max(rate) / np.min(rate)) if np.min(rate) > 0 else np.inf
+
+
+def _has_schedule(run: Run, config: "ClaimsConfig") -> Measured:
+    found = _rate_range(run)
+    return _exact(found, found >= config.schedule_rise)
+
+
+def _has_no_schedule(run: Run, config: "ClaimsConfig") -> Measured:
+    found = _rate_range(run)
+    return _exact(found, found < config.schedule_rise)
 
 
 def _s_curve(run: Run, config: "ClaimsConfig") -> Measured:
@@ -234,10 +292,16 @@ def _like_rmsprop(run: Run, config: "ClaimsConfig") -> Measured:
 
 CLAIMS = (
     Claim(
-        "T1",
+        "T1a",
         "The learned optimizer beats every tuned baseline (smallest gain in meta-objective over a baseline)",
         lambda c: f"gain above 0 with a {c.confidence:.0%} interval that excludes 0, for each baseline",
         _beats_baselines,
+    ),
+    Claim(
+        "T1b",
+        "After the run its test accuracy is above that of every tuned baseline (smallest gain in accuracy)",
+        lambda c: f"gain above 0 with a {c.confidence:.0%} interval that excludes 0, for each baseline",
+        _more_accurate,
     ),
     Claim(
         "T2",
@@ -262,7 +326,6 @@ CLAIMS = (
         "The dominant mode is Polyak's optimal momentum (larger relative distance of alpha and beta)",
         lambda c: f"at most {c.polyak_tolerance}",
         _polyak_mode,
-        tasks=("quadratic",),
     ),
     Claim(
         "T5a",
@@ -295,11 +358,18 @@ CLAIMS = (
         _odd,
     ),
     Claim(
-        "T8",
+        "T8a",
         "Gradients fall mainly in the linear part (share beyond the clipping threshold)",
         lambda c: f"at most {c.beyond_threshold}",
         _mainly_linear,
         tasks=("quadratic",),
+    ),
+    Claim(
+        "T8b",
+        "Gradients reach well into the saturated part (share beyond the clipping threshold)",
+        lambda c: f"at least {c.well_beyond}",
+        _well_beyond,
+        tasks=("rosenbrock",),
     ),
     Claim(
         "T9",
@@ -320,6 +390,20 @@ CLAIMS = (
         lambda c: f"at least {c.schedule_rise}",
         _rate_rises,
         tasks=("quadratic",),
+    ),
+    Claim(
+        "T11a",
+        "At zero gradient the effective learning rate follows a schedule (largest over smallest)",
+        lambda c: f"at least {c.schedule_rise}",
+        _has_schedule,
+        tasks=("two_moons", "mnist"),
+    ),
+    Claim(
+        "T11b",
+        "There is no autonomous schedule, for the initial state is the fixed point (largest over smallest rate)",
+        lambda c: f"below {c.schedule_rise}",
+        _has_no_schedule,
+        tasks=("rosenbrock",),
     ),
     Claim(
         "T12",
@@ -352,9 +436,6 @@ CLAIMS = (
         _like_rmsprop,
     ),
 )
-_ELSEWHERE = {
-    "T11": "Two moons and MNIST have an autonomous schedule, Rosenbrock has none",
-}
 
 
 def claims_files(config: dict[str, Any]) -> list[str]:
@@ -364,43 +445,48 @@ def claims_files(config: dict[str, Any]) -> list[str]:
     files = []
     for task in config["tasks"]:
         runs = learned(config, task)
-        files += [f"{task}/evaluation/{subject}.csv" for subject in (*runs, *baselines_of(config))]
+        files += [f"{task}/evaluation/{subject}.csv" for subject in (*runs, *baselines_of(config, task))]
         files += [f"{task}/analysis/{subject}/{file}" for subject in runs for file in _ANALYSIS_FILES]
         files.append(f"{task}/analysis/rmsprop/adaptation.json")
     return files
 
 
-def judge(config: dict[str, Any], criteria: "ClaimsConfig", results: Path) -> pd.DataFrame:
-    """The table of claims; `config` is the file's content, `results` its folder of results."""
+def runs_of(config: dict[str, Any], task: str, optimizer: str, results: Path) -> list[Run]:
+    """An optimizer's runs on a task, one a meta-training seed."""
     from reopt.stages import baselines_of
 
+    block = config["tasks"][task]
+    names = [f"{optimizer}-s{seed}" for seed in block["optimizers"][optimizer]["seeds"]]
+    return [Run(results / task, name, block["problem"], baselines_of(config, task)) for name in names]
+
+
+def judge(config: dict[str, Any], criteria: "ClaimsConfig", results: Path, only: str = "") -> pd.DataFrame:
+    """The table of claims, or of one; `config` is the file's content, `results` its folder of results."""
     rows = []
     for task, block in config["tasks"].items():
-        for optimizer, entry in block["optimizers"].items():
-            runs = [
-                Run(results / task, f"{optimizer}-s{seed}", block["problem"], baselines_of(config))
-                for seed in entry["seeds"]
-            ]
-            for claim in CLAIMS:
-                if claim.tasks is None or task in claim.tasks:
-                    measured = [claim.measure(run, criteria) for run in runs]
-                    value, low, high = _over_seeds(measured, criteria.confidence)
-                    verdict = "holds" if all(one.met for one in measured) else "fails"
-                else:
-                    value = low = high = np.nan
-                    verdict = "not testable"
-                criterion = claim.criterion(criteria)
-                rows.append(
-                    (claim.name, task, optimizer, claim.statement, value, low, high, len(runs), criterion, verdict)
-                )
-            for name, statement in _ELSEWHERE.items():
-                rows.append(
-                    (name, task, optimizer, statement, np.nan, np.nan, np.nan, 0, "needs those tasks", "not testable")
-                )
+        for optimizer in block["optimizers"]:
+            runs = runs_of(config, task, optimizer, results)
+            for claim in (one for one in CLAIMS if only in ("", one.name)):
+                head = (claim.name, task, optimizer, claim.statement)
+                rows.append((*head, *_over_seeds(claim, task, runs, criteria)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _over_seeds(measured: list[Measured], confidence: float) -> tuple[float, float, float]:
+def _over_seeds(claim: Claim, task: str, runs: list[Run], criteria: "ClaimsConfig") -> tuple:
+    """The columns from `value` on."""
+    criterion = claim.criterion(criteria)
+    meant = claim.tasks is None or task in claim.tasks
+    measured = [one for one in (claim.measure(run, criteria) for run in runs) if one] if meant else []
+    if not measured:
+        return (np.nan, np.nan, np.nan, 0, np.nan, np.nan, np.nan, criterion, "not testable")
+    met = sum(one.met for one in measured)
+    wilson = stats.binomtest(met, len(measured)).proportion_ci(criteria.confidence, method="wilson")
+    verdict = "holds" if met == len(measured) else "fails"
+    value = _mean_over_seeds(measured, criteria.confidence)
+    return (*value, len(measured), met / len(measured), wilson.low, wilson.high, criterion, verdict)
+
+
+def _mean_over_seeds(measured: list[Measured], confidence: float) -> tuple[float, float, float]:
     """Mean over seeds with its t interval; of fewer than three seeds the widest interval within a seed."""
     values = np.array([one.value for one in measured])
     if len(values) < 3 or not np.all(np.isfinite(values)):

@@ -4,6 +4,7 @@ import importlib
 import io
 import logging
 import os
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -56,8 +57,12 @@ def metatrain(
     out: OutDir,
     config: ConfigFile = DEFAULT,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Meta-training seed.")] = 0,
+    recipe: Annotated[Path | None, typer.Option(help="recipe.json of `reopt search`, for what is searched.")] = None,
     state: Annotated[Path | None, typer.Option(help="State of an unfinished run; default below .reopt/.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Cores that share the problems, where there is no GPU.")] = 1,
+    keep_diverged: Annotated[
+        bool, typer.Option("--keep-diverged", help="A run that diverges ends there, with the best weights it had.")
+    ] = False,
     log: LogFile = None,
 ) -> None:
     """Meta-train a learned optimizer; a run that was killed goes on where it stopped.
@@ -70,18 +75,18 @@ def metatrain(
     import pandas as pd
 
     from reopt.artifacts.tables import write_table
-    from reopt.commands import Slice, use_cores, writable
+    from reopt.commands import Slice, use_cores, with_recipe, writable
     from reopt.progress import Reporter
     from reopt.training import metatrain as stage
 
     use_cores(threads)
     read = Slice(config, "metatrain", task=task, optimizer=optimizer)
-    settings = read.learned(optimizer)
+    settings = with_recipe(read.learned(optimizer), recipe, f"{config}: {optimizer} on {task}")
     outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv", "provenance.json")]
     writable(*outputs)
     if state and state.resolve() in (path.resolve() for path in outputs):
         raise ReoptError(f"--state {state} is an output of this run: it would be removed in the end")
-    identity = {"settings": read.plain(), "code": read.code(), "seed": seed}
+    identity = {"settings": read.plain() | settings.model_dump(mode="json"), "code": read.code(), "seed": seed}
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     state_file = state or Path(".reopt/metatrain") / f"{task}-{optimizer}-s{seed}-{name}.safetensors"
     writable(state_file)
@@ -95,13 +100,58 @@ def metatrain(
             state_file=state_file,
             training_task=read.task_but(settings.training.problem),
             start_over=state is None,
+            keep_diverged=keep_diverged,
             report=report,
         )
     stage.write_best(out / "best.safetensors", final, description)
     stage.write_last(out / "last.safetensors", final, description)
     write_table(out / "training.csv", pd.DataFrame(stage.log_columns(final)))
-    read.record(out / "provenance.json", seed=seed)
+    read.record(out / "provenance.json", [recipe] if recipe else [], seed=seed, data=read.data())
     state_file.unlink(missing_ok=True)
+
+
+@app.command()
+def search(
+    task: TaskName,
+    out: OutDir,
+    config: ConfigFile = DEFAULT,
+    threads: Annotated[int, typer.Option(min=1, help="Cores that share the problems, where there is no GPU.")] = 1,
+    log: LogFile = None,
+) -> None:
+    """Search for a task's recipe: features, scales and learning rate, by short meta-trainings judged in validation.
+
+    Writes recipe.csv (every candidate), recipe.json (the best) and recipe.provenance.json to the folder.
+    """
+    import hashlib
+    import json
+
+    from reopt.artifacts.tables import write_json, write_table
+    from reopt.commands import Slice, use_cores, writable
+    from reopt.progress import Reporter
+    from reopt.training.search import search_recipe
+
+    use_cores(threads)
+    read = Slice(config, "search", task=task)
+    writable(*(out / f"recipe.{suffix}" for suffix in ("csv", "json", "provenance.json")))
+    settings = read.learned(read.search.optimizer)
+    identity = json.dumps({"settings": read.plain(), "code": read.code()}, sort_keys=True)
+    states = Path(".reopt/search") / f"{task}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    writable(states / "0.safetensors")
+    with Reporter(f"search {task}", log) as report:
+        table, recipe = search_recipe(
+            read.task,
+            settings,
+            read.search,
+            task_name=task,
+            num_steps=read.num_steps,
+            training_task=read.task_but(settings.training.problem),
+            state_folder=states,
+            report=report,
+        )
+    write_table(out / "recipe.csv", table)
+    write_json(out / "recipe.json", recipe)
+    read.record(out / "recipe.provenance.json", data=read.data())
+    shutil.rmtree(states)
 
 
 @app.command()
@@ -116,7 +166,7 @@ def tune(
 
     Writes BASELINE.csv (every draw), BASELINE.json (the winner) and BASELINE.provenance.json to the folder.
     """
-    from reopt.artifacts.tables import write_json, write_table
+    from reopt.artifacts.tables import rounded, write_json, write_table
     from reopt.commands import Slice, writable
     from reopt.progress import Reporter
     from reopt.training import tune as stage
@@ -124,21 +174,22 @@ def tune(
     read = Slice(config, "tune", task=task, baseline=baseline)
     writable(*(out / f"{baseline}.{suffix}" for suffix in ("csv", "json", "provenance.json")))
     with Reporter(f"tune {task} {baseline}", log) as report:
-        report.say(f"{read['baselines.draws']} draws on {read['baselines.problems']} problems")
+        report.say(f"{read.of_baselines('draws')} draws on {read.of_baselines('problems')} problems")
         table, winner = stage.tune(
             baseline,
             read.task,
-            read[f"baselines.ranges.{baseline}"],
-            draws=read["baselines.draws"],
-            problems=read["baselines.problems"],
-            seed=read["baselines.seed"],
+            read.of_baselines(f"ranges.{baseline}"),
+            draws=read.of_baselines("draws"),
+            problems=read.of_baselines("problems"),
+            seed=read.of_baselines("seed"),
             num_steps=read.num_steps,
+            give_up=read.of_baselines("give_up"),
         )
         edge = f"; at the edge of its range: {', '.join(winner['at_edge'])}" if winner["at_edge"] else ""
         report.say(f"best meta-objective {winner['meta_objective']:.4f}{edge}")
-    write_table(out / f"{baseline}.csv", table)
+    write_table(out / f"{baseline}.csv", rounded(table))
     write_json(out / f"{baseline}.json", winner)
-    read.record(out / f"{baseline}.provenance.json")
+    read.record(out / f"{baseline}.provenance.json", data=read.data())
 
 
 @app.command()
@@ -161,7 +212,7 @@ def evaluate(
     import numpy as np
     import pandas as pd
 
-    from reopt.artifacts.tables import write_table
+    from reopt.artifacts.tables import rounded, write_table
     from reopt.commands import Slice, writable
     from reopt.optimizers.optax_bridge import FromOptax
     from reopt.progress import Reporter
@@ -171,7 +222,7 @@ def evaluate(
 
     read = Slice(config, "evaluate", task=task)
     writable(out, *([curves] if curves else []))
-    settings = read["evaluation"]
+    settings = read.block("evaluation")
     problems = problems or settings.problems
     seed = settings.seed if seed is None else seed
     target = read.task
@@ -191,9 +242,9 @@ def evaluate(
             diverged = f"; diverged on {lost} of them" if lost else ""
             report.say(f"{name}: meta-objective {mean:.4f} [{low:.4f}, {high:.4f}], {problems} problems{diverged}")
             results.append(result)
-    write_table(out, pd.concat([result.table for result in results]))
+    write_table(out, rounded(pd.concat([result.table for result in results])))
     if curves:
-        write_table(curves, pd.concat([result.curves for result in results]))
+        write_table(curves, rounded(pd.concat([result.curves for result in results])))
 
 
 @app.command()
@@ -206,7 +257,7 @@ def conditions(task: TaskName, out: OutFile, config: ConfigFile = DEFAULT, log: 
     del log
     read = Slice(config, "conditions", task=task)
     writable(out)
-    settings = read["evaluation"]
+    settings = read.block("evaluation")
     write_table(out, stage.conditions(read.task, problems=settings.problems, seed=settings.seed))
 
 
@@ -230,9 +281,14 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for more in (
         "reopt.cli_analysis",
+        "reopt.cli_causes",
+        "reopt.cli_landscape",
         "reopt.cli_dissect",
         "reopt.cli_diff",
         "reopt.cli_estimate",
+        "reopt.cli_beyond",
+        "reopt.cli_trace",
+        "reopt.cli_deviations",
     ):  # each adds its commands to `app`
         importlib.import_module(more)
     from snakedvc import die_with_parent

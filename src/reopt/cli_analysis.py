@@ -60,7 +60,7 @@ def record(subject: Subject, task: TaskName, out: OutFile, config: ConfigFile = 
 
     del log
     read, target, _, optimizer = _open(config, "record", task, subject, out)
-    settings = read["analysis.record"]
+    settings = read.block("record")
     result = stage.record(
         optimizer,
         target,
@@ -68,6 +68,7 @@ def record(subject: Subject, task: TaskName, out: OutFile, config: ConfigFile = 
         num_steps=read.num_steps,
         problems=settings.problems,
         state_problems=settings.state_problems,
+        max_params=settings.params,
     )
     write_arrays(out, result._asdict())
 
@@ -124,27 +125,32 @@ def linearize(
 ) -> None:
     """Linearize at the attractor: modes, impulse response, and runs of the linearised optimizer.
 
+    Where no fixed point is stable, it is done at the least unstable one, and the command says so.
     Writes linearization.npz, modes.csv, impulse.csv, linearized.csv and linearized_problems.csv to the folder.
     """
-    from reopt.artifacts.tables import write_arrays, write_table
+    from reopt.artifacts.tables import rounded, write_arrays, write_table
     from reopt.dynamics import linearization as stage
-    from reopt.dynamics.fixed_points import FixedPoints, attractor
+    from reopt.dynamics.fixed_points import FixedPoints
     from reopt.mechanisms import momentum
+    from reopt.progress import Reporter
 
-    del log
     files = ("linearization.npz", "modes.csv", "impulse.csv", "linearized.csv", "linearized_problems.csv")
-    read, target, _, optimizer = _open(config, "linearize", task, subject, *(out / file for file in files))
-    settings = read["evaluation"]
+    read, target, name, optimizer = _open(config, "linearize", task, subject, *(out / file for file in files))
+    settings = read.block("evaluation")
     found = _read(fixed_points, FixedPoints, hidden=optimizer.state_size)
-    linear = stage.linearize(optimizer, attractor(found), clock=read.num_steps)
+    point = stage.operating_point(found)
+    if not (found.spectral_radius < 1).any():
+        with Reporter(f"linearize {task} {name}", log) as report:
+            report.say("no fixed point is stable; it is done at the least unstable one")
+    linear = stage.linearize(optimizer, point, clock=read.num_steps)
     runs = momentum.linearized_runs(
         optimizer, linear, target, seed=settings.seed, num_steps=read.num_steps, problems=settings.problems
     )
     write_arrays(out / "linearization.npz", linear._asdict())
     write_table(out / "modes.csv", momentum.modes_table(momentum.modes(linear)))
     write_table(out / "impulse.csv", momentum.impulse_response(optimizer, linear))
-    write_table(out / "linearized.csv", runs.curves)
-    write_table(out / "linearized_problems.csv", runs.problems)
+    write_table(out / "linearized.csv", rounded(runs.curves))
+    write_table(out / "linearized_problems.csv", rounded(runs.problems))
 
 
 @app.command()
@@ -180,16 +186,16 @@ def update_functions(
 ) -> None:
     """Update against gradient at chosen states, and where it saturates.
 
-    Writes update_functions.csv and clipping.csv to the folder.
+    Writes update_functions.csv.gz and clipping.csv to the folder.
     """
-    from reopt.artifacts.tables import write_table
+    from reopt.artifacts.tables import rounded, write_table
     from reopt.dynamics.linearization import Linearization
     from reopt.dynamics.pca import PCA
     from reopt.dynamics.record import Recording
     from reopt.mechanisms import clipping as stage
 
     del log
-    files = ("update_functions.csv", "clipping.csv")
+    files = ("update_functions.csv.gz", "clipping.csv")
     read, _, _, optimizer = _open(config, "update_functions", task, subject, *(out / file for file in files))
     settings, size = read["analysis.clipping"], optimizer.state_size
     runs = _read(record, Recording, hidden=size, step=read.num_steps)
@@ -207,7 +213,7 @@ def update_functions(
     )
     linear_limit = stage.gradient_limit(runs.gradients, quantile=0.9, factor=1.0)
     grid = stage.gradient_grid(limit, linear_limit=linear_limit, num_points=settings.grid)
-    write_table(out / "update_functions.csv", stage.update_functions(optimizer, places, grid))
+    write_table(out / "update_functions.csv.gz", rounded(stage.update_functions(optimizer, places, grid), 7))
     write_table(out / "clipping.csv", stage.clipping(optimizer, places, runs.gradients, limit=limit))
 
 
@@ -216,7 +222,7 @@ def gradient_density(
     task: TaskName, record: RecordFile, out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None
 ) -> None:
     """Density of the gradients met along the recorded runs."""
-    from reopt.artifacts.tables import write_table
+    from reopt.artifacts.tables import rounded, write_table
     from reopt.commands import Slice, writable
     from reopt.dynamics.record import Recording
     from reopt.mechanisms import clipping as stage
@@ -225,7 +231,7 @@ def gradient_density(
     read = Slice(config, "gradient_density", task=task)
     writable(out)
     gradients = _read(record, Recording, step=read.num_steps).gradients
-    write_table(out, stage.gradient_density(gradients, num_bins=read["analysis.clipping"].bins))
+    write_table(out, rounded(stage.gradient_density(gradients, num_bins=read["analysis.clipping"].bins)))
 
 
 @app.command()
@@ -242,7 +248,7 @@ def schedule(
 
     Writes schedule.csv and schedule.json to the folder.
     """
-    from reopt.artifacts.tables import write_json, write_table
+    from reopt.artifacts.tables import rounded, write_json, write_table
     from reopt.dynamics.linearization import Linearization
     from reopt.dynamics.pca import PCA
     from reopt.mechanisms import schedule as stage
@@ -253,7 +259,7 @@ def schedule(
     point = _read(linearization, Linearization, hidden=optimizer.state_size).point
     basis = _read(pca, PCA, hidden=optimizer.state_size)
     result = stage.schedule(optimizer, num_steps=read.num_steps, point=point, pca=basis)
-    write_table(out / "schedule.csv", result.table)
+    write_table(out / "schedule.csv", rounded(result.table))
     write_json(out / "schedule.json", result.summary)
 
 
@@ -270,11 +276,11 @@ def adaptation(
 ) -> None:
     """Fixed points under constant gradients, and the effective learning rate along both arms.
 
-    Writes adaptation.csv, adaptation.json and adaptation_functions.csv to the folder.
+    Writes adaptation.csv, adaptation.json and adaptation_functions.csv.gz to the folder.
     """
     import math
 
-    from reopt.artifacts.tables import write_json, write_table
+    from reopt.artifacts.tables import rounded, write_json, write_table
     from reopt.dynamics.linearization import Linearization
     from reopt.dynamics.pca import PCA
     from reopt.dynamics.record import Recording
@@ -282,7 +288,7 @@ def adaptation(
     from reopt.mechanisms.clipping import gradient_limit
 
     del log
-    files = ("adaptation.csv", "adaptation.json", "adaptation_functions.csv")
+    files = ("adaptation.csv", "adaptation.json", "adaptation_functions.csv.gz")
     read, _, _, optimizer = _open(config, "adaptation", task, subject, *(out / file for file in files))
     settings, size = read["analysis.adaptation"], optimizer.state_size
     gradients = _read(record, Recording, hidden=size, step=read.num_steps).gradients
@@ -297,9 +303,9 @@ def adaptation(
         pca=_read(pca, PCA, hidden=size),
         clock=read.num_steps,
     )
-    write_table(out / "adaptation.csv", result.table)
+    write_table(out / "adaptation.csv", rounded(result.table))
     write_json(out / "adaptation.json", result.summary)
-    write_table(out / "adaptation_functions.csv", result.functions)
+    write_table(out / "adaptation_functions.csv.gz", rounded(result.functions, 7))
 
 
 @app.command()

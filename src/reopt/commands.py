@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from reopt.artifacts.provenance import write_provenance
-from reopt.config import LearnedConfig, load_config
+from reopt.artifacts.tables import read_json
+from reopt.config import RECIPE, LearnedConfig, SearchConfig, TrainingConfig, load_config
 from reopt.errors import ReoptError
-from reopt.stages import Stage, stage
+from reopt.stages import Stage, block, stage
 from reopt.tasks.base import Task
 from reopt.tasks.registry import task_module
 from snakedvc import SnakedvcError, sources
@@ -25,7 +28,8 @@ class Slice:
             raise ReoptError(f"{path} has no task {task!r}; it has: {', '.join(config.tasks)}")
         self.path = path
         self.name = config.name
-        self.stage: Stage = stage(name, task=task, **names)
+        self._plain = config.model_dump(exclude_none=True)
+        self.stage: Stage = stage(self._plain, name, task=task, **names)
         self.task_name = task
         self._values = {key: _lookup(config, key, path) for key in self.stage.keys}
 
@@ -33,6 +37,14 @@ class Slice:
         if key not in self._values:
             raise KeyError(f"stage reads config key {key!r}, which it does not declare in reopt.stages")
         return self._values[key]
+
+    def block(self, name: str) -> Any:
+        """The task's block called baselines, evaluation or record: its own, or the config's."""
+        return self[block(self._plain, self.task_name, name)]
+
+    def of_baselines(self, key: str) -> Any:
+        """A value of the task's block of baselines."""
+        return self[f"{block(self._plain, self.task_name, 'baselines')}.{key}"]
 
     @property
     def results(self) -> Path:
@@ -47,7 +59,12 @@ class Slice:
     def task_but(self, others: dict[str, Any]) -> Task:
         """The task with some settings that are others than in its block."""
         module = task_module(self.task_name)
-        return module.create(module.Settings.model_validate(self[f"tasks.{self.task_name}.problem"] | others))
+        return module.create(module.Settings.model_validate(self.problem | others))
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The task's own settings."""
+        return self[f"tasks.{self.task_name}.problem"]
 
     @property
     def num_steps(self) -> int:
@@ -57,8 +74,24 @@ class Slice:
     def learned(self, optimizer: str) -> LearnedConfig:
         """An optimizer's entry, but for its list of seeds, which no single run depends on."""
         entry = f"tasks.{self.task_name}.optimizers.{optimizer}"
-        names = (key.removeprefix(f"{entry}.") for key in self._values if key.startswith(f"{entry}."))
-        return LearnedConfig.model_construct(seeds=[], **{name: self[f"{entry}.{name}"] for name in names})
+        names = [key.removeprefix(f"{entry}.") for key in self._values if key.startswith(f"{entry}.")]
+        values = {name: self[f"{entry}.{name}"] for name in names}
+        if "training" not in values:  # a search has declared the parts of it that it reads
+            parts = {name.removeprefix("training."): values.pop(name) for name in names if "." in name}
+            values["training"] = TrainingConfig.model_construct(**parts)
+        return LearnedConfig.model_construct(seeds=[], **values)
+
+    @property
+    def search(self) -> SearchConfig:
+        """The task's search for a recipe. **Raises** `ReoptError` where it has none."""
+        found = self[f"tasks.{self.task_name}.search"]
+        if found is None:
+            raise ReoptError(f"{self.path}: tasks.{self.task_name}.search is null: there is nothing to search")
+        return found
+
+    def data(self) -> dict[str, str]:
+        """Digests of the data that the task's problems are made of; empty where they are made of none."""
+        return self.task.provenance()
 
     def plain(self) -> dict[str, Any]:
         """The slice as JSON values."""
@@ -80,6 +113,24 @@ class Slice:
             settings=self.plain() | settings,
             inputs=sorted(Path(item) for item in inputs),
         )
+
+
+def with_recipe(settings: LearnedConfig, path: Path | None, where: str) -> LearnedConfig:
+    """The entry with what is searched filled in from `recipe.json`. **Raises** `ReoptError` where that is missing."""
+    if not settings.searched:
+        return settings
+    if path is None:
+        raise ReoptError(f"{where} leaves {', '.join(settings.searched)} to a search: give its recipe.json as --recipe")
+    recipe = read_json(path)
+    if missing := [name for name in RECIPE if not isinstance(recipe, dict) or name not in recipe]:
+        raise ReoptError(f"{path} is no recipe written by reopt search: it has no {missing[0]}")
+    try:  # a search among these values alone would find them
+        alone = {"optimizer": "x", "candidates": 1, "outer_steps": 1, "seed": 0}
+        SearchConfig.model_validate(alone | {name: [recipe[name]] for name in RECIPE})
+    except ValidationError as error:
+        name = error.errors()[0]["loc"][0]
+        raise ReoptError(f"{path} is no recipe written by reopt search: its {name} is no possible value") from error
+    return settings.with_recipe(recipe)
 
 
 def use_cores(count: int) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -20,6 +20,11 @@ MAX_BYTES = 1_000_000  # of a config file
 MOST_ALIASES = 30
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Baseline = Literal["sgd", "momentum", "rmsprop", "adam", "adam_decay"]
+RECIPE = ("features", "input_scale", "output_scale", "learning_rate")  # what a task's search decides
+if TYPE_CHECKING:
+    Searched = Never  # whoever trains with a value has had it filled in
+else:
+    Searched = Literal["searched"]  # instead of a value: the one that the task's search finds
 
 
 def _each_once(items: list) -> list:
@@ -93,7 +98,7 @@ class TrainingConfig(Section):
     problem: dict[str, Any] = Field(description="the task's settings that are others while training, often none: {}")
     outer_steps: Count = Field(description="number of meta-training steps")
     problems: Count = Field(description="fresh problems an outer step")
-    learning_rate: Positive = Field(description="of the meta-optimizer, Adam")
+    learning_rate: Positive | Searched = Field(description="of the meta-optimizer, Adam")
     schedule: Annotated[ExponentialSchedule | CosineSchedule, Field(discriminator="kind")]
     beta1: Fraction = Field(description="Adam's beta1")
     beta2: Fraction = Field(description="Adam's beta2")
@@ -132,33 +137,30 @@ class LearnedConfig(Section):
 
     cell: Literal["gru", "lstm", "vanilla"]
     units: Annotated[int, Field(ge=1, le=4096)] = Field(description="hidden units")
-    features: Literal["raw", "log1p"] = Field(description="raw: the gradient; log1p: (log(1 + |g|), sign g)")
-    input_scale: Positive = Field(description="times the gradient, before the features")
-    output_scale: Positive = Field(description="times the readout")
+    features: Literal["raw", "log1p"] | Searched = Field(
+        description="raw: the gradient; log1p: (log(1 + |g|), sign g); searched: as the task's search finds"
+    )
+    input_scale: Positive | Searched = Field(description="times the gradient, before the features")
+    output_scale: Positive | Searched = Field(description="times the readout")
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(description="meta-training seeds, a run each")
     training: TrainingConfig
+
+    @property
+    def searched(self) -> list[str]:
+        """The values that are left to the task's search."""
+        values = {name: getattr(self, name) for name in RECIPE[:3]} | {RECIPE[3]: self.training.learning_rate}
+        return [name for name, value in values.items() if value == "searched"]
+
+    def with_recipe(self, recipe: dict[str, Any]) -> "LearnedConfig":
+        """The entry with what was searched filled in; `recipe` holds a value for each name in `RECIPE`."""
+        found = {name: recipe[name] for name in self.searched}
+        rate = found.pop("learning_rate", self.training.learning_rate)
+        return self.model_copy(update=found | {"training": self.training.model_copy(update={"learning_rate": rate})})
 
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, seeds: list[int]) -> list[int]:
         return _each_once(seeds)
-
-
-class TaskConfig(Section):
-    """A task, the horizon on it, and the optimizers that are meta-trained for it."""
-
-    problem: dict[str, Any] = Field(description="the task's own settings, see its module in reopt.tasks")
-    num_steps: Annotated[int, Field(ge=2, le=1_000_000)] = Field(description="optimizer steps of a run")
-    shown: str = Field(description="the run that the figures show, OPTIMIZER-sSEED")
-    optimizers: Annotated[dict[Name, LearnedConfig], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _shown_is_there(self) -> "TaskConfig":
-        runs = [f"{name}-s{seed}" for name, entry in self.optimizers.items() for seed in entry.seeds]
-        if self.shown not in runs:
-            listed = ", ".join(runs[:10]) + (", ..." if len(runs) > 10 else "")
-            raise ValueError(f"shown is {self.shown!r}, but must be one of {listed}")
-        return self
 
 
 class Range(Section):
@@ -194,6 +196,9 @@ class BaselinesConfig(Section):
     """Random search over the hyperparameters of the classical optimizers."""
 
     draws: Count = Field(description="draws a baseline")
+    give_up: Annotated[float, Field(ge=1)] = Field(
+        description="a draw is dropped once it is sure to be worse than the best by this factor"
+    )
     problems: Count = Field(description="tuning problems on which each draw is scored")
     seed: Seed = Field(description="seed of draws and tuning problems")
     ranges: dict[Baseline, dict[str, Range]] = Field(description="range of each hyperparameter of each baseline")
@@ -223,12 +228,74 @@ class RecordConfig(Section):
 
     problems: Count = Field(description="problems whose gradients, updates and losses are kept")
     state_problems: Count = Field(description="the first of them, whose hidden states are kept too")
+    params: Count = Field(description="parameters of each problem that are kept, evenly spread; all if it has fewer")
     seed: Seed
 
     @model_validator(mode="after")
     def _fits(self) -> "RecordConfig":
         if self.state_problems > self.problems:
             raise ValueError("state_problems must be at most problems")
+        return self
+
+
+class SearchConfig(Section):
+    """Random search for the values that optimizers of the task say are `searched`: the best in validation is taken."""
+
+    optimizer: Name = Field(description="the optimizer that is trained with each candidate, by its name in the block")
+    candidates: Count = Field(description="combinations tried, drawn without repetition")
+    outer_steps: Count = Field(description="of each candidate's meta-training, otherwise that of the optimizer")
+    seed: Seed = Field(description="of the draw of combinations and of each meta-training")
+    features: Annotated[list[Literal["raw", "log1p"]], Field(min_length=1)]
+    input_scale: Annotated[list[Positive], Field(min_length=1)]
+    output_scale: Annotated[list[Positive], Field(min_length=1)]
+    learning_rate: Annotated[list[Positive], Field(min_length=1)]
+
+    @field_validator("features", "input_scale", "output_scale", "learning_rate")
+    @classmethod
+    def _distinct(cls, values: list) -> list:
+        return _each_once(values)
+
+    @model_validator(mode="after")
+    def _enough(self) -> "SearchConfig":
+        most = len(self.features) * len(self.input_scale) * len(self.output_scale) * len(self.learning_rate)
+        if self.candidates > most:
+            raise ValueError(f"candidates is {self.candidates}, but there are only {most} combinations")
+        return self
+
+
+class OwnConfig(Section):
+    """Blocks that a task has of its own, whole; those it lacks are the config's."""
+
+    baselines: BaselinesConfig | None = None
+    evaluation: EvaluationConfig | None = None
+    record: RecordConfig | None = Field(default=None, description="instead of analysis.record")
+
+
+class TaskConfig(Section):
+    """A task, the horizon on it, and the optimizers that are meta-trained for it."""
+
+    problem: dict[str, Any] = Field(description="the task's own settings, see its module in reopt.tasks")
+    num_steps: Annotated[int, Field(ge=2, le=1_000_000)] = Field(description="optimizer steps of a run")
+    own: OwnConfig = Field(description="blocks of its own: baselines, evaluation, record; often none: {}")
+    search: SearchConfig | None = Field(description="search for recipes; null where no value is `searched`")
+    shown: str = Field(description="the run that the figures show, OPTIMIZER-sSEED")
+    optimizers: Annotated[dict[Name, LearnedConfig], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _shown_is_there(self) -> "TaskConfig":
+        runs = [f"{name}-s{seed}" for name, entry in self.optimizers.items() for seed in entry.seeds]
+        if self.shown not in runs:
+            listed = ", ".join(runs[:10]) + (", ..." if len(runs) > 10 else "")
+            raise ValueError(f"shown is {self.shown!r}, but must be one of {listed}")
+        return self
+
+    @model_validator(mode="after")
+    def _search_is_possible(self) -> "TaskConfig":
+        if self.search and self.search.optimizer not in self.optimizers:
+            raise ValueError(f"search.optimizer is {self.search.optimizer!r}, but must be one of the optimizers")
+        for name, entry in self.optimizers.items():
+            if entry.searched and not self.search:
+                raise ValueError(f"optimizers.{name} has a searched {entry.searched[0]}, but search is null")
         return self
 
 
@@ -300,11 +367,14 @@ class ClaimsConfig(Section):
     asymmetry: Share = Field(description="T7, T14: largest relative deviation from odd symmetry")
     saturation: Share = Field(description="T7: largest slope at the largest gradient, over the slope at zero")
     beyond_threshold: Share = Field(description="T8: largest share of gradients beyond the threshold, 'mainly linear'")
+    well_beyond: Share = Field(description="T8: least share of gradients beyond the threshold, 'well into saturation'")
     threshold_spread: Positive = Field(description="T9: largest relative spread of the threshold over states")
     schedule_peak: Annotated[list[Count], Field(min_length=2, max_length=2)] = Field(
         description="T10: steps between which the effective learning rate peaks"
     )
-    schedule_rise: Positive = Field(description="T10: least rise of the effective learning rate before its peak")
+    schedule_rise: Positive = Field(
+        description="T10: least rise of the effective learning rate before its peak; T11: least range of a schedule"
+    )
     rank_correlation: Share = Field(description="T12, T13: least rank correlation with the gradient held")
     exponent_tolerance: Positive = Field(description="T15: largest distance of the exponent to RMSProp's")
 
@@ -423,6 +493,8 @@ def _follow(model: type[Section], location: tuple[str | int, ...]) -> tuple[str,
         choices = schema.get("discriminator", {}).get("mapping", {})
         if part in choices:  # the kind that a union was read as; it is no key of the file
             schema = resolve({"$ref": choices[part]})
+        elif "anyOf" in schema and not schema["properties"]:
+            continue  # one of several kinds of value; it is no key of the file either
         elif part != "[key]":
             keys.append(str(part))
             named = [schema.get("properties", {}).get(part), *schema.get("patternProperties", {}).values()]
@@ -454,7 +526,8 @@ def _explain(error: ValidationError, model: type[Section], prefix: str = "") -> 
         text = message
     else:
         text = f"{_short(found)} is not allowed; allowed: {allowed(schema)}{meaning}{_number_hint(found, kind)}"
-    more = len(problems) - 1
+    places = {_follow(model, problem["loc"])[0] for problem in problems}  # a value of several kinds has a problem each
+    more = len(places) - 1
     return f"{(prefix + key).rstrip('.')}: {' '.join(text.split())}" + (f" (and {more} more)" if more else "")
 
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from reopt.artifacts.checkpoint import read_checkpoint
 from reopt.artifacts.tables import read_json
 from reopt.errors import ReoptError
+from reopt.names import POLYAK
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import BASELINES, polyak
-from reopt.stages import POLYAK
 from reopt.tasks.base import Task
 from reopt.training.metatrain import load_learned
 from reopt.training.tune import build_baseline

@@ -69,7 +69,11 @@ def _record(workflow: Any) -> None:
     if names:
         commit(names)
         _say(f"recorded in dvc.lock: {_listed(names)}{'; dvc.yaml brought in step' if new != old else ''}.")
-    _NOTES.unlink(missing_ok=True)
+    mine = {path for job in jobs_in(workflow) for path in job.output}
+    if others := {path: before for path, before in notes.items() if path not in mine | ran}:
+        write_json(_NOTES, others)  # of a run beside this one, or of one that was cut off with another config
+    else:
+        _NOTES.unlink(missing_ok=True)
 
 
 def commit(names: list[str]) -> None:

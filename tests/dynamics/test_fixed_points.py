@@ -20,6 +20,7 @@ from reopt.dynamics.fixed_points import (
     search_seeds,
 )
 from reopt.dynamics.free_system import FreeSystem
+from reopt.dynamics.linearization import operating_point
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.root_finding import _newton_step
 from reopt.errors import ReoptError
@@ -104,8 +105,9 @@ def test_the_saddle_is_found_by_newton_when_no_start_lies_on_it():
 
 def test_attractor_is_the_stable_point_with_most_members():
     seeds = np.array([[0.5, 0], [0.7, 0], [0.9, 0.2], [-0.4, 0], [0, 0], [0, 0.1], [0, 0.2], [0, 0.3]])
-    point = attractor(find_fixed_points(Planar(pitchfork), seeds))
-    np.testing.assert_allclose(point, [1, 0], atol=1e-9)
+    found = find_fixed_points(Planar(pitchfork), seeds)
+    for chosen in (attractor, operating_point):
+        np.testing.assert_allclose(chosen(found), [1, 0], atol=1e-9)
 
 
 def test_starts_on_a_limit_cycle_do_not_belong_to_the_unstable_point_inside():
@@ -121,6 +123,7 @@ def test_starts_on_a_limit_cycle_do_not_belong_to_the_unstable_point_inside():
     assert found.spectral_radius[0] == pytest.approx(1.2)
     with pytest.raises(ReoptError, match="20 did not converge"):
         attractor(found)
+    np.testing.assert_allclose(operating_point(found), [0, 0], atol=1e-9)
 
 
 def test_runaway_is_labelled_and_its_unstable_point_still_found():
@@ -144,8 +147,9 @@ def test_a_drift_without_fixed_point_gives_slow_points_only():
     np.testing.assert_array_equal(found.seed_result, NOT_CONVERGED)
     np.testing.assert_allclose(found.slow_residual, 1e-3, rtol=1e-3)
     assert len(found.slow_points) == 4
-    with pytest.raises(ReoptError, match="no stable fixed point"):
-        attractor(found)
+    for chosen in (attractor, operating_point):
+        with pytest.raises(ReoptError, match="no stable fixed point"):
+            chosen(found)
 
 
 def test_a_line_of_fixed_points_is_not_isolated():

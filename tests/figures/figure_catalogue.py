@@ -12,15 +12,24 @@ NAMES = [
     "clipping",
     "schedule",
     "adaptation",
+    "cells",
     "conditions",
     "training",
+    "recipe",
     "tuning",
+    "hyperparameters",
     "linearized",
+    "causes",
+    "beyond",
     "claims",
     "difference",
     "remainder",
 ]
 OF_NO_TASK = ("claims", "difference", "remainder")
+
+
+OF_RUNS = ("performance", "training")
+TASKS = ("quadratic", "rosenbrock", "two_moons", "mnist")
 
 
 def module(name: str) -> ModuleType:
@@ -32,3 +41,17 @@ def arguments(name: str, tasks: tuple[str, ...] = ("quadratic",)) -> Any:
     if name in OF_NO_TASK:
         return getattr(figure_data, name)()
     return {task: getattr(figure_data, name)() for task in tasks}
+
+
+def many(name: str) -> Any:
+    """The same for four tasks with many runs each."""
+    if name == "claims":
+        return figure_data.claims_of_many()
+    given = arguments(name, TASKS)
+    if name in OF_RUNS:
+        return {task: getattr(figure_data, name)(runs=figure_data.MANY) for task in TASKS}
+    if name == "recipe":
+        given["two_moons"] = None
+    if name == "conditions":  # networks are convex at no start
+        given["mnist"] = given["mnist"].assign(condition_number=float("nan")).head(9)
+    return given

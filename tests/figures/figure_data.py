@@ -1,17 +1,21 @@
 """Small tables in the shape of the pipeline's artifacts, from closed forms: no chance, so the same on any machine."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
 from reopt.figures.adaptation import Adaptation
+from reopt.figures.beyond import CEILING, Beyond
+from reopt.figures.causes import Causes
 from reopt.figures.clipping import Clipping
 from reopt.figures.difference import Difference
+from reopt.figures.landscape import Landscape
 from reopt.figures.linearized import Linearized
 from reopt.figures.momentum import Momentum
 from reopt.figures.performance import Performance
 from reopt.figures.remainder import Remainder
 from reopt.figures.schedule import Schedule
-from reopt.figures.schematic import quadratic_schematic
 from reopt.figures.tuning import Tuning
 
 SUBJECT = "gru32-s0"
@@ -19,6 +23,14 @@ HIDDEN = 4
 POLYAK = (3.759, 0.881)
 RATES = {"sgd": 0.02, "momentum": 0.11, "rmsprop": 0.035, "adam": 0.07, "adam_decay": 0.085, "polyak": 0.12}
 LEARNED = {"gru32-s0": 0.16, "gru32-s1": 0.13, "gru32-s2": 0.145}
+MANY = [
+    *(f"gru32-s{seed}" for seed in range(5)),
+    *(f"{cell}-s{seed}" for cell in ("lstm32", "vanilla32") for seed in range(3)),
+    "gru256-s0",
+    "paper-s675",
+]
+"""The learned runs of a task with many."""
+
 OBJECTIVES = {
     "sgd": 0.298,
     "momentum": 0.047,
@@ -43,10 +55,24 @@ def bell(count: int, offset: float = 0.0) -> np.ndarray:
     return np.log(unit / (1 - unit)) * np.sqrt(3) / np.pi
 
 
-def performance(subject: str = SUBJECT) -> Performance:
+def landscape(condition_number: float = 30.0) -> Landscape:
+    """A bowl, and a path that swings down into it."""
+    u, v = (part.ravel() for part in np.meshgrid(np.linspace(-1, 1, 21), np.linspace(-1, 1, 21), indexing="ij"))
+    step = np.arange(0, 60)
+    path = {"u": -0.8 * np.exp(-step / 20), "v": 0.7 * np.exp(-step / 8) * np.cos(step / 3)}
+
+    def loss(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return 0.5 * (u**2 + condition_number * v**2)
+
+    grid = pd.DataFrame({"u": u, "v": v, "loss": loss(u, v)})
+    return Landscape(grid, pd.DataFrame({"step": step, **path, "distance": 0.0, "loss": loss(**path)}))
+
+
+def performance(subject: str = SUBJECT, runs: list[str] | None = None) -> Performance:
     step = np.arange(0, 201, 4)
     curves, rows = [], []
-    for number, (name, rate) in enumerate({**RATES, **LEARNED}.items()):
+    learned = LEARNED if runs is None else dict(zip(runs, 0.12 + 0.05 * spread(len(runs)), strict=True))
+    for number, (name, rate) in enumerate({**RATES, **learned}.items()):
         mean = 0.985 * np.exp(-rate * step) / (1 + 0.01 * step) + 0.015 * np.exp(-rate * step / 8)
         if name in ("momentum", "polyak"):
             mean = mean * (1 + 0.6 * np.exp(-step / 60) * np.sin(step / 7) ** 2)
@@ -63,7 +89,7 @@ def performance(subject: str = SUBJECT) -> Performance:
                 }
             )
         )
-        objective = OBJECTIVES[name] * np.exp(0.5 * bell(60, 0.01 * number) - 0.125)
+        objective = OBJECTIVES.get(name, 0.0066 / rate) * np.exp(0.5 * bell(60, 0.01 * number) - 0.125)
         rows.append(
             pd.DataFrame(
                 {
@@ -77,7 +103,7 @@ def performance(subject: str = SUBJECT) -> Performance:
             )
         )
     evaluation = pd.concat(rows, ignore_index=True)
-    return Performance(subject, pd.concat(curves, ignore_index=True), evaluation, quadratic_schematic(113.0))
+    return Performance(subject, pd.concat(curves, ignore_index=True), evaluation, landscape())
 
 
 def pca(steps: int = 60, problems: int = 2, params: int = 5) -> dict[str, np.ndarray]:
@@ -204,11 +230,21 @@ def fixed_points() -> dict[str, np.ndarray]:
 
 
 def momentum(subject: str = SUBJECT) -> Momentum:
-    return Momentum(subject, pca(), fixed_points(), update_functions(), modes(), impulse(), POLYAK)
+    others = {}
+    for seed, shrink in ((1, 0.97), (2, 0.94)):
+        table = modes()
+        table[["beta_real", "beta_imag", "magnitude"]] *= shrink
+        others[f"gru32-s{seed}"] = table
+    return Momentum(subject, pca(), fixed_points(), update_functions(), modes(), impulse(), POLYAK, others)
 
 
 def clipping(subject: str = SUBJECT) -> Clipping:
-    return Clipping(subject, update_functions(), clipping_summary(), gradient_density())
+    others = {}
+    for seed, scale in ((1, 0.8), (2, 1.15)):
+        table = update_functions()
+        table = table[table["place"] == "initial"]
+        others[f"gru32-s{seed}"] = table.assign(update=scale * table["update"], slope=scale * table["slope"])
+    return Clipping(subject, update_functions(), clipping_summary(), gradient_density(), others)
 
 
 def schedule_table(peak: float = 22.0, height: float = 3.0) -> pd.DataFrame:
@@ -321,7 +357,12 @@ def training_run(floor: float, speed: float, skipped: tuple[int, ...]) -> pd.Dat
     )
 
 
-def training() -> dict[str, pd.DataFrame]:
+def training(runs: list[str] | None = None) -> dict[str, pd.DataFrame]:
+    if runs is not None:
+        return {
+            run: training_run(0.04 + 0.02 * place, 30 + 40 * place, (60,))
+            for run, place in zip(runs, spread(len(runs)), strict=True)
+        }
     return {"gru32-s0": training_run(0.04, 30, (60, 61, 250)), "gru32-s1": training_run(0.05, 45, ())}
 
 
@@ -374,6 +415,70 @@ def linearized(subject: str = SUBJECT) -> Linearized:
     return Linearized(subject, curves, problems)
 
 
+def causes(subject: str = SUBJECT) -> Causes:
+    """Costs that add, but for momentum and clipping, which double each other's; without any, some runs diverge."""
+    single = {"momentum": 0.09, "clipping": 0.02, "schedule": 0.006, "adaptation": -0.002}
+    rows = []
+    for gone in itertools.product((False, True), repeat=len(single)):
+        cost = sum(itertools.compress(single.values(), gone)) + (0.11 if gone[0] and gone[1] else 0)
+        words = ("removed" if out else "kept" for out in gone)
+        rows.append([*words, "factorial", 0.041 + cost, cost, 0.02 * all(gone)])
+    for variant, value in (("linearised", 0.12), ("input_clipped", 0.0415), ("tuned_momentum", 0.047)):
+        rows.append([*["kept"] * len(single), variant, value, value - 0.041, 0.0])
+    table = pd.DataFrame(rows, columns=[*single, "variant", "meta_objective", "difference", "diverged"])
+    for column, half in (("meta_objective", 0.1), ("difference", 0.2)):
+        low, high = ("low", "high") if column == "meta_objective" else ("difference_low", "difference_high")
+        table[low], table[high] = table[column] * (1 - half), table[column] * (1 + half)
+    worth = [(name, "alone", cost) for name, cost in single.items()]
+    worth += [(name, "last", cost + 0.11 * (place < 2)) for place, (name, cost) in enumerate(single.items())]
+    worth += [(name, "shapley", cost + 0.055 * (place < 2)) for place, (name, cost) in enumerate(single.items())]
+    worth += [("momentum x clipping", "interaction", 0.11), ("four", "sum", 0.114)]
+    worth += [("four", "all", 0.224), ("four", "interaction", 0.11)]
+    costs = pd.DataFrame(worth, columns=["mechanism", "quantity", "value"])
+    costs = costs.assign(low=costs["value"] * 0.8, high=costs["value"] * 1.2)
+    others = {"lstm32-s0": costs.assign(value=1.5 * costs["value"])}
+    return Causes(subject, table.assign(problems=512), costs, others)
+
+
+def beyond(subject: str = SUBJECT) -> Beyond:
+    """V-shaped losses about home; the learned optimizer diverges at a thousand times the loss."""
+    rows, curves = [], []
+    for name, floor, power in ((subject, 0.04, 1.0), ("momentum", 0.06, 1.6), ("adam", 0.09, 0.4)):
+        for axis, values, home in (
+            ("horizon", [1.0, 2.0, 5.0, 10.0], 1.0),
+            ("scale", [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3], 1.0),
+            ("condition", [1.0, 2.0, 3.0, 4.0, 5.0], 3.0),
+            ("task", ["quadratic", "rosenbrock"], "quadratic"),
+        ):
+            for value in values:
+                away = float(value != home) if isinstance(value, str) else abs(np.log10(value / home))
+                size = floor / value if axis == "horizon" else floor * 10 ** (power * away / 2)
+                size = min(CEILING, 99.0 if (name, axis, value) == (subject, "scale", 1e3) else size)
+                rows.append(
+                    {"subject": name, "axis": axis, "value": value, "meta_objective": size, "low": 0.9 * size}
+                    | {"high": 1.1 * size, "diverged": float(size == CEILING), "final": size / 20, "problems": 64}
+                    | {"worse": axis in ("scale", "condition") and size > 1.1 * floor}
+                )
+        step = np.unique(np.geomspace(1, 2010, 60).round().astype(int)) - 1
+        mean = np.exp(-power * step / 40) + floor / (10 + step)
+        curves.append(
+            pd.DataFrame({"subject": name, "step": step, "mean": mean, "low": 0.8 * mean, "high": 1.2 * mean})
+        )
+    first = pd.DataFrame(
+        {
+            "axis": ["scale", "scale", "condition"],
+            "direction": ["larger", "smaller", "larger"],
+            "value": [10.0, 0.1, 4.0],
+            "mechanism": ["clipping", "adaptation", "none of these"],
+            "diagnostic": [0.31, 0.72, np.nan],
+            "limit": [0.11, 0.4, np.nan],
+            "meta_objective": [0.04 * 10**0.5, 0.04 * 10**0.5, 0.04 * (4 / 3) ** 0.5],
+            "final": 0.002,
+        }
+    )
+    return Beyond(subject, pd.DataFrame(rows), pd.concat(curves, ignore_index=True), first, 201, 3.0)
+
+
 def difference() -> Difference:
     """Momentum beside Adam: a pulse fades from both, a constant gradient is normalised by one alone."""
     step = np.arange(60)
@@ -400,69 +505,100 @@ def remainder(subject: str = SUBJECT) -> Remainder:
     return Remainder(subject, table, 0.973)
 
 
-def claims() -> pd.DataFrame:
-    nan = np.nan
-    rows = [
-        (
-            "T1",
-            "quadratic",
-            "gru32",
-            "Learned optimizers beat tuned momentum, RMSProp and Adam",
-            0.91,
-            0.86,
-            0.97,
-            5,
-            "ratio of meta-objectives below 1",
-            "holds",
-        ),
-        (
-            "T2",
-            "quadratic",
-            "gru32",
-            "At zero gradient there is a single global fixed point",
-            1.0,
-            nan,
-            nan,
-            5,
-            "one cluster, spectral radius < 1",
-            "holds",
-        ),
-        (
-            "T4",
-            "quadratic",
-            "gru32",
-            "The dominant mode is Polyak's optimal momentum (α*, β*)",
-            0.14,
-            0.09,
-            0.21,
-            5,
-            "relative distance at most 0.05",
-            "fails",
-        ),
-        (
-            "T10",
-            "quadratic",
-            "gru32",
-            "The effective learning rate first rises for about 25 steps, then falls",
-            22.0,
-            17.0,
-            31.0,
-            5,
-            "peak between steps 10 and 50",
-            "holds",
-        ),
-        (
-            "T11",
-            "rosenbrock",
-            "gru32",
-            "There is no autonomous schedule",
-            nan,
-            nan,
-            nan,
-            nan,
-            "task is not in the config",
-            "not testable",
-        ),
-    ]
-    names = ["claim", "task", "cell", "statement", "value", "low", "high", "seeds", "criterion", "verdict"]
+def cells(runs: list[str] | None = None) -> pd.DataFrame:
+    """A number a run and quantity; one run has no threshold, another no exponent."""
+    runs = MANY if runs is None else runs
+    tables = []
+    for quantity, low, high in (
+        ("momentum", 0.8, 0.99),
+        ("threshold", 0.5, 20.0),
+        ("rise", 1.0, 4.0),
+        ("exponent", -1.1, 0.1),
+    ):
+        values = low + (high - low) * spread(len(runs), 0.1 * low)
+        tables.append(pd.DataFrame({"subject": runs, "quantity": quantity, "value": values}))
+    table = pd.concat(tables, ignore_index=True)
+    table.loc[(table["subject"] == "lstm32-s1") & (table["quantity"] == "threshold"), "value"] = np.nan
+    table.loc[(table["subject"] == "gru32-s2") & (table["quantity"] == "exponent"), "value"] = np.nan
+    return table
+
+
+def recipe() -> pd.DataFrame:
+    """Twelve candidates, two of which diverged."""
+    count = 12
+    objective = 0.04 * 10 ** (1.2 * spread(count, 0.2))
+    objective[[3, 7]] = np.inf
+    number = np.arange(count)
+    return pd.DataFrame(
+        {
+            "candidate": number,
+            "features": np.array(["raw", "log1p"])[number % 2],
+            "input_scale": np.array([0.3, 1.0, 3.0])[number % 3],
+            "output_scale": np.array([0.01, 0.1, 1.0])[(number // 2) % 3],
+            "learning_rate": np.array([0.002, 0.006, 0.015])[(number // 4) % 3],
+            "meta_objective": objective,
+        }
+    )
+
+
+def hyperparameters() -> dict[str, dict]:
+    return {name: dict(data.winner) for name, data in tuning().items()}
+
+
+def claims(cells: tuple[tuple[str, str, int], ...] = (("quadratic", "gru32", 5), ("rosenbrock", "gru32", 5))):
+    """Claims by tasks, cells and seeds: of a few seeds some fail, on other tasks than the first one is not testable."""
+    statements = {
+        "T1": "The learned optimizer beats every tuned baseline (smallest gain in meta-objective over a baseline)",
+        "T2": "At zero gradient there is a single global fixed point (number found)",
+        "T4": "The dominant mode is Polyak's optimal momentum (larger relative distance of α and β)",
+        "T5b": "Moving along the slow mode shifts the update function vertically",
+        "T10a": "At zero gradient the effective learning rate first rises for about 25 steps (step of its peak)",
+        "T15": "Adaptation is RMSProp's (log-log slope of effective learning rate against gradient)",
+    }
+    rows = []
+    for place, (task, cell, seeds) in enumerate(cells):
+        for number, (claim, statement) in enumerate(statements.items()):
+            if claim == "T4" and task != cells[0][0]:
+                rows.append((claim, task, cell, statement, *[np.nan] * 3, 0, *[np.nan] * 3, "–", "not testable"))
+                continue
+            met = seeds - (number * (place + 1)) % 3 if seeds > 1 else (number + place) % 2
+            share = met / seeds
+            interval = (max(0.0, share - 0.3), min(1.0, share + 0.3))
+            verdict = "holds" if met == seeds else "fails"
+            value = 0.1 * (number + 1)
+            rows.append(
+                (
+                    claim,
+                    task,
+                    cell,
+                    statement,
+                    value,
+                    value - 0.05,
+                    value + 0.05,
+                    seeds,
+                    share,
+                    *interval,
+                    "≥ 0",
+                    verdict,
+                )
+            )
+    names = ["claim", "task", "cell", "statement", "value", "low", "high", "seeds"]
+    names += ["share", "share_low", "share_high", "criterion", "verdict"]
     return pd.DataFrame(rows, columns=names)
+
+
+def claims_of_many() -> pd.DataFrame:
+    """The cells of the largest config: six, four, three and three on four tasks."""
+    some = (("lstm32", 3), ("vanilla32", 3))
+    return claims(
+        tuple(
+            (task, *cell)
+            for task, of_task in (
+                ("quadratic", (("gru64", 1), ("paper", 1), ("gru32", 5), *some, ("gru256", 1))),
+                ("rosenbrock", (("gru32", 5), *some, ("gru256", 1))),
+                ("two_moons", (("gru16", 5), *some)),
+                ("mnist", (("gru16", 5), *some)),
+            )
+            for cell in of_task
+        )
+    )

@@ -17,7 +17,7 @@ def test_update_functions_at_the_initial_state_and_the_fixed_point() -> None:
         (line,) = named(drawn, f"update {place}")
         table = data.update_functions[data.update_functions["place"] == place].sort_values("gradient")
         np.testing.assert_array_equal(line.get_xydata(), table[["gradient", "update"]])
-    assert legend_texts(drawn) == ["initial state", "fixed point", "whole run", "first 10 steps"]
+    assert legend_texts(drawn) == ["initial state", "fixed point", "other seeds", "whole run", "first 10 steps"]
 
 
 def test_thresholds_lie_on_the_curve_and_missing_ones_are_left_out() -> None:
@@ -66,3 +66,14 @@ def test_caption_tells_thresholds_and_share() -> None:
     assert "an unknown share of the gradients" in caption({"quadratic": data._replace(clipping=unknown)})
     never = data.clipping.assign(threshold_positive=np.nan)
     assert "beyond the range, 1.76" in caption({"quadratic": data._replace(clipping=never)})
+
+
+def test_other_seeds_are_thin_and_grey() -> None:
+    data = figure_data.clipping()
+    drawn = figure({"quadratic": data})
+    for other, table in data.others.items():
+        (line,) = named(drawn, f"update {other}")
+        np.testing.assert_array_equal(line.get_xydata(), table[["gradient", "update"]])
+        assert line.get_linewidth() < named(drawn, "update initial")[0].get_linewidth()
+    assert "2 other seeds grey" in caption({"quadratic": data})
+    assert "other seeds" not in legend_texts(figure({"quadratic": data._replace(others={})}))

@@ -19,14 +19,17 @@ from matplotlib.transforms import Bbox
 from reopt.figures.style import FONT, TEXT_WIDTH, style
 
 MISSING = re.compile(r"\b(nan|inf|none)\b", re.IGNORECASE)
-SEVERAL = ("performance", "momentum", "clipping", "schedule", "adaptation")
+SEVERAL = ("performance", "momentum", "clipping", "schedule", "adaptation", "causes", "beyond")
+MANY = [(name, catalogue.TASKS) for name in catalogue.NAMES if name not in ("difference", "remainder", "linearized")]
 CASES = [(name, ("quadratic",)) for name in catalogue.NAMES] + [(name, ("quadratic", "rosenbrock")) for name in SEVERAL]
+CASES += MANY
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{len(case[1])}")
 def drawn(request: pytest.FixtureRequest) -> Figure:
     name, tasks = request.param
-    figure = catalogue.module(name).figure(catalogue.arguments(name, tasks))
+    given = catalogue.many(name) if len(tasks) == len(catalogue.TASKS) else catalogue.arguments(name, tasks)
+    figure = catalogue.module(name).figure(given)
     with style():
         figure.draw_without_rendering()
     return figure

@@ -101,3 +101,15 @@ def test_caption_tells_the_dominant_mode() -> None:
     assert "(Polyak: α = 3.76, β = 0.881)" in text
     assert "2 problems of 5 parameters over 60 steps; 2 fixed points" in text
     assert f"{100 * figure_data.modes()['gain'].max():.0f}% of the gain of all" in text
+
+
+def test_modes_of_other_seeds_are_small_and_grey() -> None:
+    data = figure_data.momentum()
+    drawn = figure({"quadratic": data})
+    for other, modes in data.others.items():
+        (plane,), (gains,) = named(drawn, f"eigenvalues {other}"), named(drawn, f"modes {other}")
+        np.testing.assert_array_equal(plane.get_xydata(), modes[["beta_real", "beta_imag"]])
+        assert len(gains.get_xdata()) == len(modes)
+    assert "other seeds" in legend_texts(drawn)
+    assert "2 other seeds grey" in caption({"quadratic": data})
+    assert "other seeds" not in legend_texts(figure({"quadratic": data._replace(others={})}))

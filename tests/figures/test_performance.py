@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 
 from reopt.figures.palette import look
 from reopt.figures.performance import caption, figure
-from reopt.figures.schematic import quadratic_schematic
+from reopt.figures.summaries import family_interval
 
 
 def test_one_curve_a_subject_in_its_colour_and_dashes() -> None:
@@ -52,16 +52,50 @@ def test_other_seeds_are_thin_and_stand_in_the_legend_once() -> None:
     assert legend_texts(drawn) == ["SGD", "Momentum", "RMSProp", "Adam", "Adam, decayed", "Polyak (theory)", "GRU-32"]
 
 
-def test_meta_objectives_stand_at_their_means() -> None:
+def test_a_row_a_family_with_its_mean_over_seeds_and_an_open_point_a_seed() -> None:
     data = figure_data.performance()
     drawn = figure({"quadratic": data})
     means = data.evaluation.groupby("optimizer")["meta_objective"].mean()
-    for subject in (*figure_data.RATES, "gru32-s0"):
+    for subject in figure_data.RATES:
         (point,) = named(drawn, f"objective {subject}")
         assert point.get_xdata()[0] == pytest.approx(means[subject])
-    assert sorted(names(drawn, "seed ")) == ["seed gru32-s1", "seed gru32-s2"]
+    (point,) = named(drawn, "objective gru32")
+    assert point.get_xdata()[0] == pytest.approx(means[list(figure_data.LEARNED)].mean())
+    assert sorted(names(drawn, "seed ")) == [f"seed {subject}" for subject in figure_data.LEARNED]
+    for subject in figure_data.LEARNED:
+        (seed,) = named(drawn, f"seed {subject}")
+        assert seed.get_xdata()[0] == pytest.approx(means[subject])
+        assert seed.get_markerfacecolor() == "none"
+        assert seed.get_ydata()[0] == point.get_ydata()[0]
     rows = [text.get_text() for text in point.axes.get_yticklabels()]
     assert rows == ["SGD", "Momentum", "RMSProp", "Adam", "Adam, decayed", "Polyak (theory)", "GRU-32"]
+
+
+def test_tasks_share_their_rows_also_where_one_lacks_a_family() -> None:
+    few, many = figure_data.performance(), figure_data.performance(runs=figure_data.MANY)
+    drawn = figure({"quadratic": many, "mnist": few})
+    first, second = named(drawn, "objective gru32")
+    assert first.get_ydata()[0] == second.get_ydata()[0]
+    assert len(named(drawn, "objective lstm32")) == 1
+    assert [text.get_text() for text in second.axes.get_yticklabels()] == [""] * 11
+
+
+def test_other_families_are_thinner_than_other_seeds_and_have_a_colour_each() -> None:
+    drawn = figure({"quadratic": figure_data.performance(runs=figure_data.MANY)})
+    widths = [named(drawn, f"curve {run}")[0].get_linewidth() for run in ("gru32-s0", "gru32-s1", "lstm32-s0")]
+    assert widths[0] > widths[1] > widths[2]
+    assert named(drawn, "curve lstm32-s0")[0].get_color() == named(drawn, "curve lstm32-s2")[0].get_color()
+
+
+def test_interval_of_a_family_is_over_problems_of_the_mean_over_seeds() -> None:
+    data = figure_data.performance()
+    made = family_interval(data.evaluation)
+    part = data.evaluation[data.evaluation["optimizer"].isin(list(figure_data.LEARNED))]
+    problems = part.groupby("problem")["meta_objective"].mean()
+    half = 1.96 * problems.std() / np.sqrt(len(problems))
+    assert made.loc["gru32", ["mean", "high"]].tolist() == pytest.approx(
+        [problems.mean(), problems.mean() + half], rel=1e-4
+    )
 
 
 def test_a_diverged_optimizer_has_a_row_but_no_point() -> None:
@@ -76,29 +110,29 @@ def test_a_diverged_optimizer_has_a_row_but_no_point() -> None:
 
 def test_a_column_a_task() -> None:
     drawn = figure(
-        {"quadratic": figure_data.performance(), "two_moons": figure_data.performance()._replace(schematic=None)}
+        {"quadratic": figure_data.performance(), "two_moons": figure_data.performance()._replace(landscape=None)}
     )
     assert [ax.get_title() for ax in drawn.axes if ax.get_title()] == ["Quadratic", "Two moons"]
     assert len(named(drawn, "curve sgd")) == 2
 
 
-def test_schematic_has_the_condition_number() -> None:
-    sketch = quadratic_schematic(50.0)
-    curvature = np.linalg.eigvalsh(_hessian(sketch))
-    assert curvature[1] / curvature[0] == pytest.approx(50.0)
-    assert sketch.text == "condition number 50"
+def test_the_path_lies_on_the_loss_around_it() -> None:
+    data = figure_data.performance()
+    drawn = figure({"quadratic": data})
+    (path,) = named(drawn, "path")
+    np.testing.assert_array_equal(path.get_xydata(), data.landscape.path[["u", "v"]])
+    (start,), (end,) = named(drawn, "start"), named(drawn, "end")
+    assert start.get_xydata()[0].tolist() == path.get_xydata()[0].tolist()
+    assert end.get_xydata()[0].tolist() == path.get_xydata()[-1].tolist()
+    assert path.axes.get_xlim() == path.axes.get_ylim() == (-1, 1)
 
 
-def _hessian(sketch: object) -> np.ndarray:
-    """Second derivatives at the centre, by finite differences (exact for a quadratic)."""
-    loss, step = sketch.loss, sketch.x[1] - sketch.x[0]
-    row, column = 60, 60
-    across = (loss[row, column + 1] - 2 * loss[row, column] + loss[row, column - 1]) / step**2
-    up = (loss[row + 1, column] - 2 * loss[row, column] + loss[row - 1, column]) / step**2
-    mixed = (
-        loss[row + 1, column + 1] - loss[row + 1, column - 1] - loss[row - 1, column + 1] + loss[row - 1, column - 1]
-    )
-    return np.array([[across, mixed / (4 * step**2)], [mixed / (4 * step**2), up]])
+def test_a_loss_that_is_flat_or_leaves_the_numbers_is_survived() -> None:
+    data = figure_data.performance()
+    grid = data.landscape.grid
+    for loss in (grid["loss"] * 0 + 1, grid["loss"].where(grid["u"] < 0.5, np.inf)):
+        changed = data._replace(landscape=data.landscape._replace(grid=grid.assign(loss=loss)))
+        assert len(named(figure({"quadratic": changed}), "path")) == 1
 
 
 def test_caption_counts_problems_and_seeds_and_names_the_best_baseline() -> None:

@@ -18,7 +18,13 @@ def test_one_task(name: str) -> Figure:
     return catalogue.module(name).figure(catalogue.arguments(name))
 
 
-@pytest.mark.parametrize("name", ["clipping", "adaptation"])
+@pytest.mark.parametrize("name", ["clipping", "adaptation", "causes", "beyond"])
 @pictures
 def test_two_tasks(name: str) -> Figure:
     return catalogue.module(name).figure(catalogue.arguments(name, tasks=("quadratic", "rosenbrock")))
+
+
+@pytest.mark.parametrize("name", ["performance", "cells", "claims", "tuning"])
+@pictures
+def test_many_runs(name: str) -> Figure:
+    return catalogue.module(name).figure(catalogue.many(name))

@@ -7,7 +7,18 @@ import pytest
 from artists import legend_texts, named, names
 from matplotlib.colors import to_hex
 
-from reopt.figures import claims, conditions, difference, linearized, remainder, training, tuning
+from reopt.figures import (
+    cells,
+    claims,
+    conditions,
+    difference,
+    hyperparameters,
+    linearized,
+    recipe,
+    remainder,
+    training,
+    tuning,
+)
 from reopt.figures.palette import VERDICTS
 
 
@@ -26,7 +37,17 @@ def test_equal_and_infinite_condition_numbers_are_survived_and_told() -> None:
     table = pd.DataFrame({"condition_number": [10.0, 10.0, np.inf]})
     drawn = conditions.figure({"quadratic": table})
     assert named(drawn, "histogram")[0].get_data().values.sum() == 2
-    assert "1 without a finite condition number" in conditions.caption({"quadratic": table})
+    assert "33.3% of them are not convex" in conditions.caption({"quadratic": table})
+
+
+def test_of_problems_none_of_which_is_convex_the_largest_eigenvalues_are_drawn() -> None:
+    table = figure_data.conditions()
+    table = table.assign(condition_number=np.nan, largest_eigenvalue=table["condition_number"])
+    drawn = conditions.figure({"mnist": table})
+    (stairs,) = named(drawn, "histogram")
+    assert stairs.get_data().values.sum() == len(table)
+    assert stairs.axes.get_xlabel() == "largest eigenvalue"
+    assert "100% of them are not convex at the start" in conditions.caption({"mnist": table})
 
 
 def test_training_draws_objective_validation_norm_and_skipped_steps() -> None:
@@ -41,15 +62,19 @@ def test_training_draws_objective_validation_norm_and_skipped_steps() -> None:
         assert named(drawn, f"norm {subject}")[0].axes.get_yscale() == "log"
     assert list(named(drawn, "skipped gru32-s0")[0].get_xdata()) == [60, 61, 250]
     assert named(drawn, "skipped gru32-s1") == []
-    assert legend_texts(drawn) == ["GRU-32 (seed 0)", "GRU-32 (seed 1)"]
-    first, second = (named(drawn, f"validation {subject}")[0] for subject in runs)
-    assert first.get_color() != second.get_color()
-    assert first.get_linestyle() != second.get_linestyle()
+    assert legend_texts(drawn) == ["GRU-32"]
+
+
+def test_training_has_a_colour_a_family() -> None:
+    drawn = training.figure({"quadratic": figure_data.training(figure_data.MANY)})
+    colors = {run: named(drawn, f"validation {run}")[0].get_color() for run in figure_data.MANY}
+    assert colors["lstm32-s0"] == colors["lstm32-s2"] != colors["gru32-s0"]
+    assert legend_texts(drawn) == ["GRU-256", "GRU-32", "LSTM-32", "GRU-256 (paper)", "Vanilla RNN-32"]
 
 
 def test_training_caption_counts_skipped_steps() -> None:
     text = training.caption({"quadratic": figure_data.training()})
-    assert "GRU-32 (seed 0) best validation 0.038, 3 of 400 steps skipped" in text
+    assert "GRU-32 (2 seeds) best validation 0.038 to 0.0476, 3 of 800 steps skipped" in text
 
 
 def test_tuning_shows_every_draw_once_in_each_panel() -> None:
@@ -105,40 +130,102 @@ def test_a_linearisation_that_explodes_leaves_the_scale_alone() -> None:
     assert "infinite linearised; diverged or above 2: 0 learned, 80 linearised" in text
 
 
-def test_claims_have_a_row_each_with_verdict_by_symbol_word_and_colour() -> None:
-    table = figure_data.claims()
+def test_tuning_of_several_tasks_stands_by_baseline_on_the_same_axes() -> None:
+    tasks = {"quadratic": figure_data.tuning(), "mnist": figure_data.tuning()}
+    winner = tasks["mnist"]["sgd"].winner
+    wider = winner | {"ranges": {"learning_rate": [1e-4, 100.0, "log"]}}
+    tasks["mnist"]["sgd"] = tasks["mnist"]["sgd"]._replace(winner=wider)
+    drawn = tuning.figure(tasks)
+    rows = [ax for ax in drawn.axes if ax.get_subplotspec().colspan.start == 0]
+    assert [ax.get_ylabel() for ax in rows] == ["Quadratic", "MNIST"] * 3
+    assert [ax.get_title(loc="left") for ax in rows] == ["SGD", "", "Momentum", "", "RMSProp", ""]
+    assert rows[0].get_xlim() == rows[1].get_xlim()
+    assert rows[0].get_xlim()[0] < 1e-4
+    assert [ax.get_xlabel() for ax in rows[:2]] == ["", "learning rate"]
+
+
+def test_hyperparameters_stand_with_those_of_their_role_and_edges_are_marked() -> None:
+    winners = figure_data.hyperparameters()
+    drawn = hyperparameters.figure({"quadratic": winners})
+    (momentum,) = named(drawn, "quadratic momentum momentum")
+    expected = 1 - winners["momentum"]["hyperparameters"]["momentum"]
+    assert momentum.get_text() == hyperparameters.number(expected)
+    (eps,) = named(drawn, "quadratic rmsprop eps")
+    assert eps.get_text().endswith("†")
+    assert named(drawn, "quadratic sgd eps") == []
+    assert [text.get_text() for text in named(drawn, "baseline")] == ["SGD", "Momentum", "RMSProp"]
+    assert "ε of RMSProp on Quadratic" in hyperparameters.caption({"quadratic": winners})
+
+
+def test_recipe_shows_every_candidate_and_the_one_that_was_chosen() -> None:
+    table = figure_data.recipe()
+    drawn = recipe.figure({"quadratic": table, "mnist": None})
+    tried, diverged, chosen = (named(drawn, name) for name in ("tried", "diverged", "chosen"))
+    assert len(tried) == len(chosen) == len(recipe.VALUES)
+    assert {len(line.get_xdata()) for line in tried} == {9}
+    assert {len(line.get_xdata()) for line in diverged} == {2}
+    assert {line.get_ydata()[0] for line in chosen} == {table["meta_objective"].min()}
+    text = recipe.caption({"quadratic": table, "mnist": None})
+    assert "12 candidates, 2 diverged" in text
+    assert "Not searched, but given: MNIST." in text
+
+
+def test_recipe_without_any_search_says_so() -> None:
+    drawn = recipe.figure({"quadratic": None})
+    assert drawn.axes == []
+    assert [text.get_text() for text in drawn.texts] == ["No task's recipe was searched for."]
+
+
+def test_cells_have_a_point_a_seed_and_a_cross_where_there_is_no_number() -> None:
+    table = figure_data.cells()
+    drawn = cells.figure({"quadratic": table})
+    for quantity in cells.QUANTITIES:
+        rows = table[(table["quantity"] == quantity) & table["subject"].str.startswith("gru32")]
+        (points,) = named(drawn, f"{quantity} gru32")
+        np.testing.assert_array_equal(points.get_ydata(), rows["value"].dropna())
+        (crosses,) = named(drawn, f"missing {quantity} gru32")
+        assert len(crosses.get_xdata()) == rows["value"].isna().sum()
+    assert len(named(drawn, "missing threshold lstm32")[0].get_xdata()) == 1
+    ticks = [text.get_text() for text in points.axes.get_xticklabels()]
+    assert ticks == ["GRU-256", "GRU-32", "LSTM-32", "GRU-256 (paper)", "Vanilla RNN-32"]
+
+
+def test_claims_stand_by_task_and_cell_with_verdict_and_seeds() -> None:
+    table = figure_data.claims_of_many()
     drawn = claims.figure(table)
-    assert names(drawn, "claim") == ["claim"] * len(table)
-    verdicts = named(drawn, "verdict")
-    words = " ".join(text.get_text() for text in verdicts)
-    assert words == "✔ holds ✔ holds ✘ fails ✔ holds – not testable"
-    for text in verdicts:
-        word = "not testable" if "not" in text.get_text() or "testable" in text.get_text() else text.get_text()[2:]
-        assert to_hex(text.get_color()) == VERDICTS[word][1].lower()
+    assert len(names(drawn, "claim")) == table["claim"].nunique()
+    assert [text.get_text() for text in named(drawn, "task")] == ["Quadratic", "Rosenbrock", "Two moons", "MNIST"]
+    for _, row in table.iterrows():
+        (text,) = named(drawn, f"{row['claim']} {row['task']} {row['cell']}")
+        assert text.get_text() == claims.share_text(row)
+        assert to_hex(text.get_color()) == VERDICTS[row["verdict"]][1].lower()
+    for verdict in ("holds", "fails"):
+        assert len(named(drawn, f"verdict {verdict}")) == (table["verdict"] == verdict).sum()
 
 
-def test_claims_write_value_interval_and_seeds() -> None:
-    row = figure_data.claims().iloc[0]
-    assert claims.value_text(row) == "0.91\n[0.86, 0.97]\n5 seeds"
-    assert claims.value_text(row.replace({5: 1})) == "0.91\n1 seed", "one seed has no interval over seeds"
-    assert claims.value_text(figure_data.claims().iloc[4]) == "–"
-    assert claims.number(-0.001234) == "−0.00123"
-    assert claims.number(np.inf) == "∞"
+def test_claims_tell_in_how_many_seeds_they_hold() -> None:
+    row = figure_data.claims().iloc[1]
+    assert claims.share_text(row) == "4/5"
+    assert claims.share_text(row.drop("share")) == "0/5", "a table without shares knows verdicts alone"
+    assert claims.share_text(figure_data.claims().iloc[0].drop("share")) == "5/5"
+    assert claims.share_text(row.replace({"fails": "not testable"})) == "–"
 
 
 def test_claims_grow_with_the_rows_and_keep_every_word() -> None:
     table = figure_data.claims()
-    longer = pd.concat([table, table], ignore_index=True)
-    longer.loc[0, "statement"] = "word " * 60 + "end"
+    longer = table.copy()
+    longer.loc[longer["claim"] == "T1", "statement"] = "word " * 60 + "end"
     short, long = claims.figure(table), claims.figure(longer)
-    assert long.get_figheight() > short.get_figheight() + 1
+    assert long.get_figheight() > short.get_figheight() + 0.5
     written = " ".join(text.get_text() for text in named(long, "statement"))
     assert written.count("word") == 60
     assert "end" in written.split()
 
 
 def test_claims_caption_counts_verdicts() -> None:
-    assert "(3 holds, 1 fails, 1 not testable)" in claims.caption(figure_data.claims())
+    counts = figure_data.claims()["verdict"].value_counts()
+    text = claims.caption(figure_data.claims())
+    assert f"({counts['holds']} holds, {counts['fails']} fails, 1 not testable)" in text
 
 
 def test_both_updates_are_drawn_in_every_panel_of_a_difference() -> None:

@@ -115,6 +115,18 @@ def test_what_a_failed_run_finished_is_recorded_by_the_next(toy: Pipeline) -> No
     assert toy.changed() == set()
 
 
+def test_a_run_that_ends_beside_another_leaves_what_the_other_has_yet_to_record(toy: Pipeline) -> None:
+    toy.set_value("train.pause", 0.2)
+    slow = toy.start("snakemake", "--nolock", "results/laptop/train/a.npz")
+    notes = toy.path / ".snakemake/snakedvc/planned.json"
+    wait_for(lambda: notes.exists() and "train/a.npz" in notes.read_text())
+    toy.snakemake("--nolock", "results/laptop/train/b.npz")
+    assert slow.wait() == 0
+    for task in ("a", "b"):
+        assert lock(toy)[f"laptop-train-{task}"]["params"]["config/laptop.yaml"]["train"]["pause"] == 0.2
+    assert not notes.exists()
+
+
 def test_second_snakemake_is_still_locked_out(toy: Pipeline) -> None:
     toy.set_value("train.pause", 0.4)
     first = toy.start("snakemake")

@@ -10,7 +10,16 @@ import pytest
 from reopt.config import FullEstimator, LearnedConfig, PersistentEstimator, TruncatedEstimator, load_config
 from reopt.errors import ReoptError
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.metatrain import Loop, TrainingState, make_loop
+from reopt.training.metatrain import (
+    Loop,
+    TrainingState,
+    load_learned,
+    log_columns,
+    make_loop,
+    metatrain,
+    write_best,
+    write_last,
+)
 from reopt.training.problem_keys import problem_key
 from reopt.training.unroll import meta_objective, unroll
 
@@ -97,3 +106,33 @@ def test_the_exact_meta_gradient_trains_and_so_does_one_window_as_long_as_the_un
 def test_a_budget_that_is_too_small_is_refused():
     with pytest.raises(ReoptError, match=r"memory_mb is 0\.001"):
         make_loop(TASK, TASK, STEPS, settings(memory_mb=0.001), 0)
+
+
+def test_a_run_that_diverges_can_be_kept_with_the_best_it_had(tmp_path):
+    """The learning rate grows without bound: the run learns at first and ends as soon as the window can tell."""
+    wild = settings(outer_steps=200, learning_rate=0.003)
+    growing = type(wild.training.schedule).model_construct(kind="exponential", factor=30.0, every=20)
+    wild = wild.model_copy(update={"training": wild.training.model_copy(update={"schedule": growing})})
+    state_file = tmp_path / "state.safetensors"
+
+    def train(**options):
+        return metatrain(TASK, wild, task_name="quadratic", num_steps=STEPS, seed=0, state_file=state_file, **options)
+
+    with pytest.raises(ReoptError, match="diverged by outer step"):
+        train()
+    for _ in range(2):  # it goes on from its state, and has nothing to do
+        state, description = train(keep_diverged=True)
+        ended = description["diverged"]
+        assert 100 <= ended == int(state.step) < 200
+    columns = log_columns(state)
+    assert columns["outer_step"].tolist() == list(range(1, ended + 1))
+    assert float(state.best_validation) == np.nanmin(columns["validation"]) < 1
+
+    write_best(tmp_path / "best.safetensors", state, description)
+    problems = TASK.sample_batch(problem_key("validation", wild.training.validation.seed), 6)
+    best = meta_objective(unroll(load_learned(tmp_path / "best.safetensors"), TASK, problems, STEPS).losses)
+    np.testing.assert_allclose(np.mean(best), state.best_validation, rtol=1e-5)
+
+    write_last(tmp_path / "last.safetensors", state, description)
+    for read, kept in zip(leaves(load_learned(tmp_path / "last.safetensors")), leaves(state.weights), strict=True):
+        np.testing.assert_array_equal(read, kept)

@@ -11,7 +11,15 @@ from reopt.config import Range
 from reopt.errors import ReoptError
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.problem_keys import problem_key
-from reopt.training.tune import BLOCK, build_baseline, score_draws, tune
+from reopt.training.tune import (
+    BLOCK,
+    DRAWS_AT_ONCE,
+    NUMBERS_AT_ONCE,
+    build_baseline,
+    lanes_for,
+    score_draws,
+    tune,
+)
 from reopt.training.unroll import meta_objective, unroll
 
 STEPS, DRAWS = 45, 150  # a number of steps that BLOCK does not divide
@@ -96,3 +104,22 @@ def test_a_search_in_which_all_diverge_says_so():
     ranges = {"learning_rate": Range(low=1e8, high=1e9, scale="log")}
     with pytest.raises(ReoptError, match="every draw of sgd diverged"):
         tune("sgd", TASK, ranges, draws=5, problems=4, seed=0, num_steps=STEPS)
+
+
+@pytest.mark.parametrize(("problems", "num_params"), [(1, 1), (128, 5), (64, 2), (8, 337), (8, 1490), (10**4, 10**4)])
+def test_lanes_fill_the_caches_and_no_more(problems: int, num_params: int):
+    lanes = lanes_for(problems, num_params)
+    size = problems * num_params
+    assert 1 <= lanes <= DRAWS_AT_ONCE
+    assert lanes == 1 or lanes * size <= NUMBERS_AT_ONCE
+    assert lanes == DRAWS_AT_ONCE or (lanes + 1) * size > NUMBERS_AT_ONCE
+
+
+def test_draws_that_run_one_after_the_other_score_the_same():
+    """As problems of very many parameters would."""
+    few = {name: values[:6] for name, values in draws("momentum").items()}
+    scores = [
+        score_draws("momentum", TASK, few, num_steps=STEPS, problems=PROBLEMS, give_up=np.inf, lanes=lanes)
+        for lanes in (1, None)
+    ]
+    np.testing.assert_allclose(scores[0].meta_objective, scores[1].meta_objective, rtol=1e-5)

@@ -9,19 +9,21 @@ import pytest
 import yaml
 from pipeline import Facts, Pipeline
 
+from reopt.stages import ANALYSES, FIGURES
+
 ROOT = Path(__file__).parents[2]
-ANALYSES = {"record", "fixed_points", "linearize", "pca", "update_functions", "gradient_density", "schedule"}
-MECHANISMS = {"momentum", "clipping", "schedule", "adaptation", "linearized"}
+BEFORE_TRAINING = {"conditions", "training", "tuning", "recipe", "hyperparameters"}  # no checkpoint goes into them
 AFTER_TRAINING = {
     *ANALYSES,
-    *("evaluate", "adaptation", "claims", "figure_claims", "figure_performance"),
-    *(f"figure_{name}" for name in MECHANISMS),
+    *("evaluate", "claims", "landscape", "causes", "beyond"),
+    *(f"figure_{name}" for name in FIGURES if name not in BEFORE_TRAINING),
 }
 
 
 def tiny(config: dict) -> None:
     """Shrink a config, in place, to what takes seconds: numbers mean nothing then, paths and rules are the same."""
     task = config["tasks"]["quadratic"]
+    config["tasks"] = {"quadratic": task}
     task["num_steps"] = 12
     task["shown"] = "gru4-s0"
     (optimizer,) = task["optimizers"].values()
@@ -51,12 +53,10 @@ FACTS = Facts(
     figure_module="src/reopt/figures/tuning.py",
     figure_rules=frozenset({"figure_tuning"}),
     value=("analysis.adaptation.gradients", 6),
-    value_rules=frozenset({"adaptation", "figure_adaptation", "claims", "figure_claims"}),
+    value_rules=frozenset({"adaptation", "figure_adaptation", "figure_cells", "claims", "figure_claims"}),
     add_task=add_task,
     added=lambda path: "/bowl/" in path,
-    added_figures=frozenset(
-        {"claims", *(f"figure_{n}" for n in ("performance", "conditions", "training", "tuning", "claims", *MECHANISMS))}
-    ),
+    added_figures=frozenset({"claims", "deviations", "transfer", *(f"figure_{name}" for name in FIGURES)}),
     checkpoint="results/laptop/quadratic/optimizers/gru4-s0/best.safetensors",
     checkpoint_rules=frozenset(AFTER_TRAINING),
 )
@@ -68,7 +68,8 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     folder = tmp_path_factory.mktemp("ready")
     project = Pipeline(folder / "project", FACTS, {"DVC_SITE_CACHE_DIR": str(folder / "site")})
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    kept = ("Snakefile", "pyproject.toml", "src/", "workflow/", "profiles/", ".dvc", ".git", "config/laptop.yaml")
+    kept = ("Snakefile", "pyproject.toml", "src/", "workflow/", "profiles/", ".dvc", ".git")
+    kept += ("config/laptop.yaml", "config/paper.yaml")
     for path in filter(None, listed.split("\0")):
         if path.startswith(kept) and not path.startswith((".dvc-remote/", ".github/")):
             (project.path / path).parent.mkdir(parents=True, exist_ok=True)

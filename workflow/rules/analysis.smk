@@ -73,7 +73,7 @@ rule update_functions:
         pca=f"{A}/pca.npz",
         linearization=f"{A}/linearization.npz",
     output:
-        functions=f"{A}/update_functions.csv",
+        functions=f"{A}/update_functions.csv.gz",
         clipping=f"{A}/clipping.csv",
     log:
         f"{LOGS}/update_functions.log",
@@ -138,7 +138,7 @@ rule adaptation:
     output:
         table=f"{A}/adaptation.csv",
         summary=f"{A}/adaptation.json",
-        functions=f"{A}/adaptation_functions.csv",
+        functions=f"{A}/adaptation_functions.csv.gz",
     log:
         f"{LOGS}/adaptation.log",
     params:

@@ -12,14 +12,41 @@ def subject_file(wildcards):
     )
 
 
+def shown_file(wildcards):
+    """The checkpoint of the optimizer that a task's figures show."""
+    shown = config["tasks"][wildcards.task]["shown"]
+    return f"{R}/{wildcards.task}/optimizers/{shown}/best.safetensors"
+
+
+def tuned_momentum(wildcards):
+    """The tuned momentum of a task, if it has one: a reference beside the combinations."""
+    there = "momentum" in baselines_of(config, wildcards.task)
+    return f"{R}/{wildcards.task}/baselines/momentum.json" if there else []
+
+
+def recipe_file(wildcards):
+    """The search that an optimizer leaves values to; none if it leaves nothing."""
+    searched = is_searched(config, wildcards.task, wildcards.optimizer)
+    return f"{R}/{wildcards.task}/recipe.json" if searched else []
+
+
+def training_threads(wildcards):
+    """Cores that can share a run's problems: a group that is calmed together stays on one."""
+    training = config["tasks"][wildcards.task]["optimizers"][wildcards.optimizer][
+        "training"
+    ]
+    group = training["calm"]["group"] if training["calm"] else 1
+    return min(workflow.cores or 1, training["problems"] // group)
+
+
 def source_of(name):
     """The source that stage `name` uses, by wildcards."""
-    return lambda w: sources(*stage(name, **names(w)).modules)
+    return lambda w: sources(*stage(config, name, **names(w)).modules)
 
 
 def settings_of(name):
     """The slice of the config that stage `name` reads, by wildcards."""
-    return lambda w: section(config, *stage(name, **names(w)).keys)
+    return lambda w: section(config, *stage(config, name, **names(w)).keys)
 
 
 def names(wildcards):

@@ -1,4 +1,4 @@
-"""Claims and figures, over all tasks. One rule a figure, for the report takes a caption by rule."""
+"""Claims, deviations from the paper and figures, over all tasks. One rule a figure, for the report takes a caption by rule."""
 
 
 rule claims:
@@ -21,6 +21,28 @@ rule claims:
         "Judging the claims of the paper"
     shell:
         "reopt claims --config {params.config} --out {output} --log {log}"
+
+
+rule deviations:
+    input:
+        reference="config/paper.yaml",
+    output:
+        report(
+            f"{R}/deviations.csv",
+            caption="../report/deviations.rst",
+            category="Deviations from the paper",
+            labels={"table": "deviations"},
+        ),
+    log:
+        f"logs/{NAME}/deviations.log",
+    params:
+        config=CONFIG,
+        source=sources("reopt.deviations"),
+        settings=section(config, "tasks"),
+    message:
+        "Comparing the config with the paper's"
+    shell:
+        "reopt deviations --config {params.config} --reference {input.reference} --out {output} --log {log}"
 
 
 for figure in FIGURES:

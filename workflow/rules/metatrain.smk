@@ -1,7 +1,27 @@
 """Meta-training: the slow part. A killed run goes on from its state below .reopt/."""
 
 
+rule search:
+    output:
+        table=f"{R}/{{task}}/recipe.csv",
+        recipe=f"{R}/{{task}}/recipe.json",
+        provenance=f"{R}/{{task}}/recipe.provenance.json",
+    log:
+        f"logs/{NAME}/{{task}}/search.log",
+    params:
+        config=CONFIG,
+        out=folder,
+        source=source_of("search"),
+        settings=settings_of("search"),
+    message:
+        "Searching a recipe for {wildcards.task}"
+    shell:
+        "reopt search --task {wildcards.task} --config {params.config} --threads {threads} --out {params.out} --log {log}"
+
+
 rule metatrain:
+    input:
+        recipe=recipe_file,
     output:
         best=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/best.safetensors",
         last=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/last.safetensors",
@@ -11,16 +31,17 @@ rule metatrain:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.log",
     benchmark:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.tsv"
-    threads: workflow.cores
+    threads: training_threads
     resources:
         gpu=0,
     params:
         config=CONFIG,
         out=folder,
+        recipe=lambda w, input: f"--recipe {input.recipe}" if input.recipe else "",
         source=source_of("metatrain"),
         settings=settings_of("metatrain"),
     message:
         "Meta-training {wildcards.optimizer} (seed {wildcards.seed}) on {wildcards.task}"
     shell:
         "reopt metatrain {wildcards.optimizer} --task {wildcards.task} --config {params.config} --seed {wildcards.seed}"
-        " --threads {threads} --out {params.out} --log {log}"
+        " --threads {threads} {params.recipe} --keep-diverged --out {params.out} --log {log}"

@@ -51,3 +51,22 @@ rule record:
         "Recording {wildcards.subject} on {wildcards.task}"
     shell:
         "reopt record {input.subject} --task {wildcards.task} --config {params.config} --out {output} --log {log}"
+
+
+rule landscape:
+    input:
+        subject=shown_file,
+    output:
+        grid=f"{R}/{{task}}/landscape.csv",
+        path=f"{R}/{{task}}/path.csv",
+    log:
+        f"logs/{NAME}/{{task}}/landscape.log",
+    params:
+        config=CONFIG,
+        out=folder,
+        source=source_of("landscape"),
+        settings=settings_of("landscape"),
+    message:
+        "The loss around the path of the shown optimizer on {wildcards.task}"
+    shell:
+        "reopt landscape {input.subject} --task {wildcards.task} --config {params.config} --out {params.out} --log {log}"

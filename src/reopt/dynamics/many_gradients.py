@@ -41,9 +41,10 @@ from reopt.optimizers.learned import cast
 BLOCK = 16  # plain steps before the first look
 ROWS = 1024  # rows worked on at once, so that they stay in the cache
 POINTS = 32  # Jacobians held at once
-PATIENCE, PILOTS = 48, 16
+PATIENCE, PILOTS = 16, 16
 CHORDS = 40
 NEAR = 1e-5  # relative residual to which float32 chord steps lead
+CLOSE = 1e-3  # relative residual below which a poor Newton step may be the rounding of a float32 Jacobian
 
 
 class FixedPointsOver(NamedTuple):
@@ -136,6 +137,8 @@ class _Search:
         self.fast = FreeSystem(cast(system.optimizer, jnp.dtype("float32")), system.clock_value)
         self.limit, self.newton_iterations = limit, newton_iterations
         self.known: list[list[_Point]] = [[] for _ in gradients]
+        self.inverses: dict[tuple[int, int], np.ndarray | None] = {}
+        self.tried = np.full(len(gradients), np.inf)  # the least residual from which Newton was tried for an anchor
 
     def small(self, states: np.ndarray, residual: np.ndarray) -> np.ndarray:
         return residual <= self.tolerance * np.maximum(1, np.linalg.norm(states, axis=-1))
@@ -166,7 +169,9 @@ class _Search:
     def newton(self, states: np.ndarray, numbers: np.ndarray, *, damped: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """Newton from `states` under the gradients `numbers`, down to rounding: (states, converged).
 
-        `damped` helps a row whose shortened steps gain too little by Levenberg and Marquardt's; else it is given up.
+        Jacobians are in float32, residuals in float64; close to a point where I - J is so ill-conditioned that this
+        gains little, Jacobians are in float64 too. `damped` helps a row whose shortened steps gain too little by
+        Levenberg and Marquardt's; else it is given up.
         """
         states, held = np.array(states, np.float64), self.gradients[numbers]
         residual = residuals(self.system, states, held)
@@ -177,7 +182,12 @@ class _Search:
             going = []
             for part, *args in _batches(POINTS, states[active], held[active]):
                 rows = active[part]
-                new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, *args))
+                new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, self.fast, *args))
+                close = residual[rows] <= CLOSE * np.maximum(1, np.linalg.norm(states[rows], axis=1))
+                rounded = np.flatnonzero(close & (new_residual > 0.1 * residual[rows]))
+                for few, *args in _batches(POINTS, states[rows[rounded]], held[rows[rounded]]):
+                    exact = (np.asarray(a)[: len(few)] for a in _quick_step(self.system, self.system, *args))
+                    new[rounded[few]], new_residual[rounded[few]] = exact
                 slow = (new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows])
                 slow = np.flatnonzero(slow & damped)
                 for few, *args in _batches(POINTS, states[rows[slow]], held[rows[slow]]):
@@ -215,10 +225,11 @@ class _Search:
                 nearest = np.argmin(distances, axis=0) if anchors else np.full(len(rows), NOT_CONVERGED)
                 for index in np.unique(nearest[nearest >= 0]):
                     near = rows[nearest == index]
-                    arrived, at = self._chord(states[near], which, anchors[index].state)
+                    arrived, at = self._chord(states[near], which, index)
                     result[near[arrived]], residual[near[arrived]] = index, at[arrived]
                 if (result[rows] != NOT_CONVERGED).any():
                     led.append(which)
+                    self.tried[which] = np.inf  # the others may be on their way elsewhere
                 elif which not in led:
                     waiting[rows[PILOTS:][taken[rows[PILOTS:]] >= PATIENCE]] = True
             waiting[np.isin(number, led)] = False
@@ -236,20 +247,35 @@ class _Search:
                 states[same[part]], residual[same[part]] = (np.asarray(a)[: len(part)] for a in after)
 
     def _anchor(self, states: np.ndarray, residual: np.ndarray, number: np.ndarray, rest: np.ndarray) -> None:
-        """Finish the slowest row of each gradient; keep where it leads if that is stable."""
+        """Finish the slowest row of each gradient; keep where it leads if that is stable.
+
+        After a failure a row has to be twice as slow before Newton is tried again.
+        """
         order = rest[np.argsort(residual[rest], kind="stable")]
         which, first = np.unique(number[order], return_index=True)
+        slower = residual[order[first]] < 0.5 * self.tried[which]
+        which, first = which[slower], first[slower]
+        self.tried[which] = residual[order[first]]
         points, converged = self.newton(states[order[first]], which, damped=False)
         self.add(points[converged], which[converged], unstable=False)
 
-    def _chord(self, states: np.ndarray, which: int, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(rows that arrive at `point`, residual of each row there)."""
+    def _inverse(self, which: int, index: int) -> np.ndarray | None:
+        """The inverse of I - J at a known point; None where there is none."""
+        if (which, index) not in self.inverses:
+            jacobian = self.jacobians(self.known[which][index].state[None], np.array([which]))[0]
+            try:
+                self.inverses[which, index] = np.linalg.inv(np.eye(self.system.size) - jacobian)
+            except np.linalg.LinAlgError:
+                self.inverses[which, index] = None
+        return self.inverses[which, index]
+
+    def _chord(self, states: np.ndarray, which: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(rows that arrive at the known point `index`, residual of each row there)."""
         arrived, residual = np.zeros(len(states), bool), np.full(len(states), np.inf)
-        try:
-            inverse = np.linalg.inv(np.eye(self.system.size) - self.jacobians(point[None], np.array([which]))[0])
-        except np.linalg.LinAlgError:
+        inverse = self._inverse(which, index)
+        if inverse is None:
             return arrived, residual
-        fixed = self.gradients[which], inverse, point, self.radius
+        fixed = self.gradients[which], inverse, self.known[which][index].state, self.radius
         for part, rows in _batches(ROWS, states):
             single = (jnp.asarray(a, jnp.float32) for a in (*fixed, NEAR))
             closer, _, _, taken = (np.asarray(a)[: len(part)] for a in _chords(self.fast, rows, *single))
@@ -331,11 +357,13 @@ def _plain_steps(system: FreeSystem, states: Array, gradients: Array, steps: Arr
 
 
 @eqx.filter_jit
-def _quick_step(system: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array]:
-    """The best of shortened Newton steps."""
-    matrix = jnp.eye(states.shape[-1]) - jacobians(system, states, gradients)
+def _quick_step(system: FreeSystem, rough: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array]:
+    """The best of shortened Newton steps, with the Jacobian of `rough`, in the precision of its weights."""
+    weights = jax.tree.leaves(eqx.filter(rough.optimizer, eqx.is_inexact_array))
+    dtype = jnp.result_type(*weights) if weights else states.dtype
+    matrix = jnp.eye(states.shape[-1]) - jacobians(rough, states.astype(dtype), gradients.astype(dtype))
     gap = states - system.step(states, gradients)
-    step = jnp.linalg.solve(matrix, gap[..., None])[..., 0]
+    step = jnp.linalg.solve(matrix.astype(dtype), gap[..., None].astype(dtype))[..., 0].astype(states.dtype)
     stacked = states - jnp.array([1.0, 0.5, 0.25, 0.1, 0.03])[:, None, None] * step
     residual = _norm(stacked - system.step(stacked, jnp.broadcast_to(gradients, stacked.shape[:-1])))
     residual = jnp.where(jnp.isfinite(residual), residual, jnp.inf)

@@ -11,12 +11,12 @@ from reopt.errors import ReoptError
 from reopt.estimate.counts import Size, TaskCost, meta_gradient_flops, task_cost, tuning_flops, unroll_flops
 from reopt.estimate.memory import meta_gradient_bytes, plan_of, unroll_bytes
 from reopt.estimate.rates import Rate, metatrain_rate, start_up_seconds, tuning_rate, unroll_rate, untrained
-from reopt.stages import ANALYSES, FIGURES, baselines_of, examined, judged, learned
+from reopt.stages import ANALYSES, FIGURES, baselines_of, beside, caused, examined, judged, learned
 from reopt.tasks.base import Task
 from reopt.tasks.registry import task_module
-from reopt.training.evaluate import PROBLEMS_AT_ONCE
+from reopt.training.evaluate import problems_at_once
 from reopt.training.plan import devices_for
-from reopt.training.tune import DRAWS_AT_ONCE, build_baseline, draw_hyperparameters
+from reopt.training.tune import build_baseline, draw_hyperparameters, lanes_for
 
 COLUMNS = (
     "work",
@@ -29,6 +29,10 @@ COLUMNS = (
     "measured_minutes",
     "predicted_to_measured",
 )
+
+
+# What is searched hardly changes what a run costs.
+ANY_RECIPE = {"features": "raw", "input_scale": 1.0, "output_scale": 1.0, "learning_rate": 1e-3}
 
 
 class Training(NamedTuple):
@@ -85,17 +89,21 @@ def measured_minutes(logs: Path, task: str, run: str) -> float:
 
 def _evaluate_row(config: Config, plain: dict, name: str, task: Task, cost: TaskCost, known: "_Known") -> dict:
     """All evaluations of a task: every learned run, every baseline."""
-    entry, problems = config.tasks[name], config.evaluation.problems
-    at_once = min(problems, PROBLEMS_AT_ONCE)
+    entry = config.tasks[name]
+    problems = (entry.own.evaluation or config.evaluation).problems
+    at_once = min(problems, problems_at_once(task))
     flops, peak, seconds = 0.0, 0.0, 0.0
-    for settings in entry.optimizers.values():
+    for given in entry.optimizers.values():
+        settings = given.with_recipe(ANY_RECIPE)
         count, batch = len(settings.seeds), size_of(settings, task, at_once)
         rate = known.unroll(name, settings, task, at_once, entry.num_steps)
         flops += count * unroll_flops(batch._replace(problems=problems), entry.num_steps, cost)
         seconds += count * problems / at_once * rate.seconds(entry.num_steps)
         peak = max(peak, unroll_bytes(batch, entry.num_steps))
     others = len(judged(plain, name)) - len(learned(plain, name))
-    momentum = draw_hyperparameters("momentum", config.baselines.ranges["momentum"], draws=1, seed=0)[1]
+    momentum = draw_hyperparameters(
+        "momentum", (entry.own.baselines or config.baselines).ranges["momentum"], draws=1, seed=0
+    )[1]
     optimizer = build_baseline("momentum", {key: float(value[0]) for key, value in momentum.items()})
     rate = unroll_rate(optimizer, task, at_once, entry.num_steps)
     seconds += others * problems / at_once * rate.seconds(entry.num_steps)
@@ -104,11 +112,11 @@ def _evaluate_row(config: Config, plain: dict, name: str, task: Task, cost: Task
     return {"jobs": jobs, "flops": flops, "peak_mb": peak / 1e6, "minutes": seconds / 60}
 
 
-def _tune_row(config: Config, plain: dict, task: Task, num_steps: int, cost: TaskCost) -> dict:
+def _tune_row(config: Config, plain: dict, name: str, task: Task, num_steps: int, cost: TaskCost) -> dict:
     """All random searches of a task, as if no draw were dropped early, each at the rate of the last baseline."""
-    baselines, names = config.baselines, baselines_of(plain)
+    baselines, names = config.tasks[name].own.baselines or config.baselines, baselines_of(plain, name)
     rate = tuning_rate(names[-1], task, baselines.ranges[names[-1]], baselines.problems, baselines.draws)  # type: ignore[index]
-    batches = baselines.draws / min(baselines.draws, DRAWS_AT_ONCE)
+    batches = baselines.draws / min(baselines.draws, lanes_for(baselines.problems, task.num_params))
     seconds = len(names) * (rate.fixed + batches * num_steps * rate.each)
     flops = len(names) * tuning_flops(baselines.draws, baselines.problems, num_steps, cost)
     return {"jobs": len(names), "flops": flops, "peak_mb": float("nan"), "minutes": seconds / 60}
@@ -151,7 +159,8 @@ def estimate(config: Config, *, logs: Path, say: Callable[[str], None] = lambda 
         module = task_module(name)
         task = module.create(module.Settings.model_validate(entry.problem))
         cost = task_cost(task)
-        for optimizer, settings in entry.optimizers.items():
+        for optimizer, given in entry.optimizers.items():
+            settings = given.with_recipe(ANY_RECIPE)
             rates = known.training(name, settings, task, entry.num_steps)
             row = metatrain_row(settings, task, entry.num_steps, cost, rates)
             for seed in settings.seeds:
@@ -159,12 +168,13 @@ def estimate(config: Config, *, logs: Path, say: Callable[[str], None] = lambda 
                 took = measured_minutes(logs, name, run)
                 rows.append({"work": "metatrain", "task": name, "subject": run, **row, "measured_minutes": took})
         say(f"timing tuning and evaluation on {name}")
-        tuned = _tune_row(config, plain, task, entry.num_steps, cost)
+        tuned = _tune_row(config, plain, name, task, entry.num_steps, cost)
         rows.append({"work": "tune", "task": name, "subject": "all", **tuned})
         judged_row = _evaluate_row(config, plain, name, task, cost, known)
         rows.append({"work": "evaluate", "task": name, "subject": "all", **judged_row})
-    analyses = sum(len(ANALYSES) * len(examined(plain, name)) + 1 for name in config.tasks)
-    jobs = analyses + len(FIGURES) + 1 + sum(row["jobs"] for row in rows)
+    analyses = sum(len(ANALYSES) * len(examined(plain, name)) + len(caused(plain, name)) + 1 for name in config.tasks)
+    away = sum(1 + len(beside(plain, name)) for name in config.tasks)
+    jobs = analyses + away + len(FIGURES) + 1 + sum(row["jobs"] for row in rows)
     say("timing the start of a process")
     rows.append(
         {"work": "start-up", "task": "all", "subject": "all", "jobs": jobs}

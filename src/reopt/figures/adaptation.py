@@ -9,11 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from reopt.figures.axes import (
     LogTicks,
     arrange,
     color_bar,
+    few_ticks,
     keep_outer_labels,
     legend_below,
     log_axis,
@@ -70,7 +72,7 @@ def draw_arms(ax: Axes, data: Adaptation) -> None:
                 )
     ax.set(xlabel=pc_label(data.pca["explained"], 1), ylabel=pc_label(data.pca["explained"], 2))
     ax.margins(0.08)
-    ax.locator_params(nbins=4)
+    few_ticks(ax, 4)
 
 
 def draw_functions(ax: Axes, data: Adaptation) -> None:
@@ -94,8 +96,8 @@ def draw_functions(ax: Axes, data: Adaptation) -> None:
     ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     ax.set(xlabel="gradient", ylabel="update")
-    ax.locator_params(nbins=5)
-    color_bar(ax, colors, "gradient held", format=LogTicks())
+    few_ticks(ax, 5)
+    color_bar(ax, colors, "gradient held", format=LogTicks(), ticks=LogLocator(numticks=4))
 
 
 def draw_rates(ax: Axes, data: Adaptation) -> None:
@@ -146,7 +148,7 @@ def draw_rates(ax: Axes, data: Adaptation) -> None:
         ax.axvline(knee, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="knee")
     log_axis(ax, "x", labels=3)
     log_axis(ax, "y", labels=4)
-    ax.set(xlabel="|gradient held|", ylabel="effective learning rate")
+    ax.set(xlabel="|gradient held|", ylabel="eff. learning rate")
 
 
 @styled

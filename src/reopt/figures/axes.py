@@ -14,6 +14,9 @@ from matplotlib.ticker import Formatter, LogLocator
 from reopt.figures.palette import task_title
 from reopt.figures.style import TEXT_WIDTH
 
+NARROW = 3
+"""From this many columns on there is no width for colour bars beside the axes."""
+
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -66,22 +69,23 @@ def arrange(
     *,
     alone: Sequence[Sequence[Any]],
     height_alone: float,
-    height_each: float,
+    height_each: float | Sequence[float],
     alone_options: Mapping[str, Any] | None = None,
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     """A figure and its axes by (task, panel).
 
     One task: the panels in the mosaic `alone` (a nested list is a row or block of its own). Several: a
     column a task, a row a panel, the task's name on top. Panels get letters, the same for all tasks. Heights are in
-    inches.
+    inches, `height_each` of every row or of each.
     """
     if len(tasks) == 1:
         figure = Figure(figsize=(TEXT_WIDTH, height_alone), layout="constrained")
         mosaic = figure.subplot_mosaic([list(row) for row in alone], **(alone_options or {}))
         axes = {(tasks[0], panel): mosaic[panel] for panel in panels}
     else:
-        figure = Figure(figsize=(TEXT_WIDTH, height_each * len(panels)), layout="constrained")
-        grid = figure.subplots(len(panels), len(tasks), squeeze=False)
+        heights = [height_each] * len(panels) if isinstance(height_each, int | float) else list(height_each)
+        figure = Figure(figsize=(TEXT_WIDTH, sum(heights)), layout="constrained")
+        grid = figure.subplots(len(panels), len(tasks), squeeze=False, height_ratios=heights)
         axes = {
             (task, panel): grid[row, column] for row, panel in enumerate(panels) for column, task in enumerate(tasks)
         }
@@ -126,8 +130,22 @@ def put_letter(ax: Axes, letter: str) -> None:
     )
 
 
+def is_narrow(ax: Axes) -> bool:
+    """Whether the axes is one of so many columns that it has no width to spare."""
+    place = ax.get_subplotspec()
+    return place is not None and place.get_gridspec().ncols >= NARROW
+
+
+def few_ticks(ax: Axes, count: int) -> None:
+    """At most `count` intervals between ticks of linear axes; fewer across where columns are narrow."""
+    ax.locator_params(axis="y", nbins=count)
+    ax.locator_params(axis="x", nbins=min(count, 3) if is_narrow(ax) else count)
+
+
 def color_bar(ax: Axes, colors: ScalarMappable, text: str, **options: Any) -> None:
-    """A thin colour bar at the right of the axes."""
+    """A thin colour bar at the right of the axes; of narrow ones below it, where it takes no width."""
+    if is_narrow(ax):
+        options |= {"location": "bottom", "shrink": 0.9}
     bar = ax.figure.colorbar(colors, ax=ax, fraction=0.05, pad=0.02, aspect=22, **options)
     bar.set_label(text, labelpad=1)
     bar.outline.set_visible(False)
@@ -161,7 +179,8 @@ def scale_steps(steps: Any) -> ScalarMappable:
 
 def step_bar(ax: Axes, colors: ScalarMappable) -> None:
     """A colour bar for steps."""
-    ticks = [tick for tick in (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if tick <= colors.get_clim()[1]]
+    chosen = (0, 3, 30, 300, 3000) if is_narrow(ax) else (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
+    ticks = [tick for tick in chosen if tick <= colors.get_clim()[1]]
     color_bar(ax, colors, "step", ticks=ticks, format="%d")
 
 

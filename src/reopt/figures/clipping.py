@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange, keep_outer_labels, legend_below, log_axis
+from reopt.figures.axes import arrange, few_ticks, keep_outer_labels, legend_below, log_axis
 from reopt.figures.palette import label, look, task_title
 from reopt.figures.style import styled
 
@@ -19,12 +19,16 @@ PHASES = {"all": ("whole run", "#9A9A9A", True), "first10": ("first 10 steps", "
 
 
 class Clipping(NamedTuple):
-    """Update functions of one optimizer and the gradients it met; fields as the analysis stores them."""
+    """Update functions of one optimizer and the gradients it met; fields as the analysis stores them.
+
+    `others` are update functions of other seeds at their initial states.
+    """
 
     subject: str
     update_functions: pd.DataFrame
     clipping: pd.DataFrame
     gradient_density: pd.DataFrame
+    others: Mapping[str, pd.DataFrame] = {}
 
 
 def _at(table: pd.DataFrame, place: str) -> pd.DataFrame:
@@ -33,7 +37,7 @@ def _at(table: pd.DataFrame, place: str) -> pd.DataFrame:
 
 
 def draw_update(ax: Axes, data: Clipping) -> None:
-    """Update against gradient, with marks at the thresholds where the slope has fallen to half."""
+    """Update against gradient, with marks at the thresholds where the slope has fallen to half; other seeds thin."""
     for place, (words, dashes) in PLACES.items():
         function = _at(data.update_functions, place)
         if function.empty:
@@ -57,10 +61,23 @@ def draw_update(ax: Axes, data: Clipping) -> None:
                         gid=f"threshold {place}",
                         zorder=4,
                     )
+    for number, (other, table) in enumerate(data.others.items()):
+        function = _at(table, "initial")
+        ax.plot(
+            function["gradient"],
+            function["update"],
+            color="#808080",
+            linewidth=0.5,
+            alpha=0.7,
+            zorder=1,
+            label="other seeds" if number == 0 else "_",
+            gid=f"update {other}",
+        )
     ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     reach = float(data.update_functions["gradient"].abs().max())
     ax.set(xlabel="gradient", ylabel="update", xlim=(-reach, reach))
+    few_ticks(ax, 5)
 
 
 def draw_slope(ax: Axes, data: Clipping) -> None:
@@ -85,7 +102,7 @@ def draw_slope(ax: Axes, data: Clipping) -> None:
                 gid=f"slope {place} {sign:+d}",
             )
     ax.axhline(0.5, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="half")
-    log_axis(ax, "x")
+    log_axis(ax, "x", labels=4)
     low, high = ax.get_ylim()
     ax.set(xlabel="|gradient|", ylabel="slope / slope at 0", ylim=(min(0.0, low), max(1.05, high)))
 
@@ -109,10 +126,10 @@ def draw_density(ax: Axes, data: Clipping, scale: str) -> None:
             gid=f"density {scale} {phase}",
         )
     if scale == "log":
-        log_axis(ax, "x")
+        log_axis(ax, "x", labels=4)
         ax.set(xlabel="|gradient|", ylabel="density per decade", ylim=(0, None))
     else:
-        log_axis(ax, "y")
+        log_axis(ax, "y", labels=4)
         ax.set(xlabel="gradient", ylabel="density")
 
 
@@ -136,7 +153,7 @@ def figure(tasks: Mapping[str, Clipping]) -> Figure:
         axes[name, "linear"].set_xlim(axes[name, "update"].get_xlim())
         axes[name, "slope"].set_xlim(axes[name, "log"].get_xlim())
     keep_outer_labels(axes, names)
-    legend_below(drawing, (axes[name, panel] for name in names for panel in ("update", "linear")), ncols=4)
+    legend_below(drawing, (axes[name, panel] for name in names for panel in ("update", "linear")), ncols=3)
     return drawing
 
 
@@ -152,7 +169,7 @@ def caption(tasks: Mapping[str, Clipping]) -> str:
         parts.append(
             f"{task_title(name)}: {label(data.subject, seed=True)}; at the initial state the slope halves at a"
             f" size of {thresholds} (positive, negative gradients), and {_share(row['fraction_beyond'])} of the"
-            " gradients met lie beyond."
+            " gradients met lie beyond" + (f"; {len(data.others)} other seeds grey." if data.others else ".")
         )
     return (
         "Gradient clipping. (a) Update against gradient at the initial state and at the fixed point; circles mark where"

@@ -13,13 +13,28 @@ from reopt.figures.style import styled
 
 QUANTILES = (0.1, 0.5, 0.9)
 BINS = 30
+NARROWEST = 4.0
+"""Axes of a smaller reach (high over low) are widened, or no two ticks of theirs could be told apart."""
+
+
+def _values(table: pd.DataFrame) -> tuple[np.ndarray, str]:
+    """What is drawn of a task and its name: of problems none of which is convex at the start, largest eigenvalues."""
+    finite = table["condition_number"].to_numpy(dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if finite.size or "largest_eigenvalue" not in table:
+        return finite, "condition number"
+    largest = table["largest_eigenvalue"].to_numpy(dtype=float)
+    return largest[np.isfinite(largest) & (largest > 0)], "largest eigenvalue"
 
 
 def draw_conditions(ax: Axes, table: pd.DataFrame) -> None:
     """Histogram on a logarithmic axis, with marks at the 10, 50 and 90% quantiles."""
-    values = table["condition_number"].to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
-    edges = np.geomspace(values.min(), max(values.max(), values.min() * 1.01), BINS + 1)
+    values, name = _values(table)
+    ax.set(xlabel=name, ylabel="problems")
+    if not values.size:
+        log_axis(ax, "x")
+        return
+    edges = np.geomspace(values.min(), max(values.max(), values.min() * 1.01), min(BINS, max(values.size, 5)) + 1)
     # The ends of geomspace may round past the extremes, which would then be missing from the counts.
     edges[0], edges[-1] = min(edges[0], values.min()), max(edges[-1], values.max())
     counts, _ = np.histogram(values, edges)
@@ -32,18 +47,10 @@ def draw_conditions(ax: Axes, table: pd.DataFrame) -> None:
             gid=f"quantile {share}",
             linestyle="-" if share == 0.5 else (0, (3, 2)),
         )
-        ax.annotate(
-            f"{value:.3g}",
-            (value, 1),
-            (2, 0),
-            xycoords=("data", "axes fraction"),
-            va="bottom",
-            ha="center",
-            textcoords="offset points",
-            fontsize=7,
-        )
-    log_axis(ax, "x")
-    ax.set(xlabel="condition number", ylabel="problems")
+    log_axis(ax, "x", labels=4)
+    low, high = ax.get_xlim()
+    if high < NARROWEST * low:
+        ax.set_xlim(low / np.sqrt(NARROWEST), high * np.sqrt(NARROWEST))
 
 
 @styled
@@ -53,24 +60,26 @@ def figure(tasks: Mapping[str, pd.DataFrame]) -> Figure:
     drawing, axes = arrange(names, ["conditions"], alone=[["conditions"]], height_alone=2.0, height_each=1.8)
     for name, table in tasks.items():
         draw_conditions(axes[name, "conditions"], table)
-        if len(names) > 1:
-            axes[name, "conditions"].set_title(task_title(name), fontweight="bold", pad=12)
     keep_outer_labels(axes, names)
     return drawing
 
 
 def caption(tasks: Mapping[str, pd.DataFrame]) -> str:
-    """What the figure shows, with the quantiles in numbers."""
+    """What the figure shows, with the quantiles in numbers and the share of problems that are not convex."""
     parts = []
     for name, table in tasks.items():
-        values = table["condition_number"].to_numpy(dtype=float)
-        finite = values[np.isfinite(values)]
-        low, median, high = np.quantile(finite, QUANTILES)
-        text = f"{task_title(name)}: {len(values)} problems, 10% {low:.3g}, median {median:.3g}, 90% {high:.3g}"
-        if len(finite) < len(values):
-            text += f"; {len(values) - len(finite)} without a finite condition number are not drawn"
+        values, drawn = _values(table)
+        finite = np.isfinite(table["condition_number"].to_numpy(dtype=float))
+        text = f"{task_title(name)}: {len(table)} problems"
+        if values.size:
+            low, median, high = np.quantile(values, QUANTILES)
+            text += f", {drawn} 10% {low:.3g}, median {median:.3g}, 90% {high:.3g}"
+        if not finite.all():
+            share = 100 * (1 - finite.mean())
+            text += f"; {share:.3g}% of them are not convex at the start and have no condition number"
         parts.append(text + ".")
     return (
-        "Condition numbers (largest over smallest eigenvalue of the Hessian, no unit) of the problems the optimizers"
-        " are evaluated on; lines mark the 10%, 50% and 90% quantiles. " + " ".join(parts)
+        "Condition numbers (largest over smallest eigenvalue of the Hessian at the start, no unit) of problems the"
+        " optimizers are evaluated on; where no problem of a task is convex there, the largest eigenvalues instead."
+        " Lines mark the 10%, 50% and 90% quantiles. " + " ".join(parts)
     )

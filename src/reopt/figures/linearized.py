@@ -54,7 +54,15 @@ def draw_problems(ax: Axes, data: Linearized) -> None:
     low = 0.8 * float(both.min())
     shown = np.minimum(both, CEILING)
     ax.plot(
-        shown[fine, 0], shown[fine, 1], "o", color=color, markersize=2.5, markeredgewidth=0, alpha=0.5, gid="problems"
+        shown[fine, 0],
+        shown[fine, 1],
+        "o",
+        color=color,
+        markersize=2.5,
+        markeredgewidth=0,
+        alpha=0.5,
+        rasterized=True,
+        gid="problems",
     )
     ax.plot(
         shown[~fine, 0],
@@ -66,6 +74,7 @@ def draw_problems(ax: Axes, data: Linearized) -> None:
         markeredgewidth=0.6,
         alpha=0.7,
         clip_on=False,
+        rasterized=True,
         gid="diverged",
     )
     high = CEILING if not fine.all() else 1.25 * float(both.max())

@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from reopt.figures.axes import (
     arrange,
     color_bar,
+    few_ticks,
+    is_narrow,
     keep_outer_labels,
     log_axis,
     pc_label,
@@ -35,7 +37,8 @@ KINDS = {
 class Momentum(NamedTuple):
     """The reading of one optimizer at its attractor; fields as the analysis stores them.
 
-    `polyak` is (alpha*, beta*), the best heavy ball for the task's range of eigenvalues, where one is known.
+    `polyak` is (alpha*, beta*), the best heavy ball for the task's range of eigenvalues, where one is known. `others`
+    are the modes of other seeds.
     """
 
     subject: str
@@ -45,6 +48,7 @@ class Momentum(NamedTuple):
     modes: pd.DataFrame
     impulse: pd.DataFrame
     polyak: tuple[float, float] | None = None
+    others: Mapping[str, pd.DataFrame] = {}
 
 
 def draw_states(ax: Axes, data: Momentum) -> None:
@@ -83,7 +87,7 @@ def draw_states(ax: Axes, data: Momentum) -> None:
                 )
     explained = data.pca["explained"]
     ax.set(xlabel=pc_label(explained, 1), ylabel=pc_label(explained, 2))
-    ax.locator_params(nbins=4)
+    few_ticks(ax, 4)
     step_bar(ax, colors)
 
 
@@ -104,7 +108,7 @@ def draw_functions(ax: Axes, data: Momentum, place: str = "slow_mode") -> None:
     ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
     ax.set(xlabel="gradient", ylabel="update")
-    ax.locator_params(nbins=5)
+    few_ticks(ax, 5)
     color_bar(ax, colors, "shift (σ)")
 
 
@@ -114,7 +118,19 @@ def draw_eigenvalues(ax: Axes, data: Momentum) -> None:
     ax.plot(np.cos(angle), np.sin(angle), color="#808080", linewidth=0.7, gid="unit circle")
     ax.axhline(0, color="#CCCCCC", linewidth=0.5, zorder=0)
     ax.axvline(0, color="#CCCCCC", linewidth=0.5, zorder=0)
-    sizes = 5 + 45 * np.sqrt(data.modes["participation"].to_numpy(dtype=float))
+    for other, modes in data.others.items():
+        ax.plot(
+            modes["beta_real"],
+            modes["beta_imag"],
+            "o",
+            color="#808080",
+            markersize=1.8,
+            markeredgewidth=0,
+            alpha=0.6,
+            gid=f"eigenvalues {other}",
+            zorder=3,
+        )
+    sizes = (0.5 if is_narrow(ax) else 1.0) * (5 + 45 * np.sqrt(data.modes["participation"].to_numpy(dtype=float)))
     kinds = mode_kind(data.modes)
     for kind, (marker, color, _) in KINDS.items():
         chosen = (kinds == kind).to_numpy()
@@ -149,6 +165,19 @@ def draw_eigenvalues(ax: Axes, data: Momentum) -> None:
 
 def draw_modes(ax: Axes, data: Momentum) -> None:
     """|β| of each mode against |α|, by kind; a star at Polyak's (α*, β*)."""
+    for other, modes in data.others.items():
+        size = np.hypot(modes["alpha_real"], modes["alpha_imag"])
+        ax.plot(
+            size[size > 0],
+            modes["magnitude"][size > 0],
+            "o",
+            color="#808080",
+            markersize=1.8,
+            markeredgewidth=0,
+            alpha=0.6,
+            gid=f"modes {other}",
+            zorder=3,
+        )
     gain = np.hypot(data.modes["alpha_real"], data.modes["alpha_imag"])
     kinds = mode_kind(data.modes)
     for kind, (marker, color, words) in KINDS.items():
@@ -179,7 +208,7 @@ def draw_modes(ax: Axes, data: Momentum) -> None:
             gid="polyak",
             zorder=1,
         )
-    log_axis(ax, "x")
+    log_axis(ax, "x", labels=4)
     top = max(1.0, float(data.modes["magnitude"].max()))
     ax.axhline(1, color="#808080", linewidth=0.7, zorder=0)
     ax.set(xlabel="|α|", ylabel="|β|", ylim=(0, 1.05 * top))
@@ -201,7 +230,7 @@ def draw_impulse(ax: Axes, data: Momentum) -> None:
         gid="linear",
     )
     ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
-    ax.set(xlabel="steps after the pulse", ylabel="update / pulse", xlim=(0, float(data.impulse["lag"].max())))
+    ax.set(xlabel="steps after pulse", ylabel="update / pulse", xlim=(0, float(data.impulse["lag"].max())))
 
 
 @styled
@@ -213,7 +242,7 @@ def figure(tasks: Mapping[str, Momentum]) -> Figure:
         ["states", "functions", "eigenvalues", "modes", "impulse"],
         alone=[[[["states", "functions"]]], [[["eigenvalues", "modes", "impulse"]]]],
         height_alone=3.9,
-        height_each=1.5,
+        height_each=[1.55, 1.55, 1.25, 1.25, 1.25],
     )
     kinds: set[str] = set()
     for name, data in tasks.items():
@@ -223,7 +252,8 @@ def figure(tasks: Mapping[str, Momentum]) -> Figure:
         draw_modes(axes[name, "modes"], data)
         draw_impulse(axes[name, "impulse"], data)
         kinds |= set(mode_kind(data.modes))
-    axes[names[0], "impulse"].legend(loc="best")
+    if len(names) == 1:  # among several there is room for it below alone
+        axes[names[0], "impulse"].legend(loc="best")
     keep_outer_labels(axes, names)
     handles = [
         Line2D([], [], marker=marker, color=color, linestyle="none", markersize=4, markeredgewidth=0, label=words)
@@ -249,7 +279,23 @@ def figure(tasks: Mapping[str, Momentum]) -> Figure:
                 label="Polyak (α*, β*)",
             )
         )
-    drawing.legend(handles=handles, loc="outside lower center", ncols=5)
+    if any(data.others for data in tasks.values()):
+        handles.append(
+            Line2D(
+                [],
+                [],
+                marker="o",
+                color="#808080",
+                linestyle="none",
+                markersize=2,
+                markeredgewidth=0,
+                label="other seeds",
+            )
+        )
+    if len(names) > 1:
+        responses = axes[names[0], "impulse"].get_legend_handles_labels()[0]
+        handles += [line for line in responses if isinstance(line, Line2D)]
+    drawing.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawing
 
 
@@ -266,7 +312,7 @@ def caption(tasks: Mapping[str, Momentum]) -> str:
         )
         if data.polyak is not None:
             text += f" (Polyak: α = {data.polyak[0]:.3g}, β = {data.polyak[1]:.3g})"
-        parts.append(text + ".")
+        parts.append(text + (f"; {len(data.others)} other seeds grey." if data.others else "."))
     return (
         "Momentum. (a) Hidden states on their first two principal axes (share of variance in brackets), coloured by"
         " step, and the fixed points at zero gradient (filled: stable). (b) Update against gradient at the fixed point"

@@ -29,7 +29,8 @@ _BASELINES = {
     "polyak": Look("Polyak (theory)", "#000000", (0.0, (1.0, 2.0)), "*"),
 }
 _CELLS = {"gru": ("GRU", "#D55E00"), "lstm": ("LSTM", "#6A3D9A"), "vanilla": ("Vanilla RNN", "#8C4A2F")}
-_OTHER_COLORS = ("#A6761D", "#6A3D9A", "#8C4A2F", "#E6AB02", "#5B5B9A")
+_NAMED = {"paper": Look("GRU-256 (paper)", "#B59B00", _SOLID, "o")}  # learned, with the settings of the paper
+_OTHER_COLORS = ("#A6761D", "#B3589A", "#5F7A2B", "#E6AB02", "#5B5B9A")
 
 NEGATIVE, POSITIVE, NEUTRAL = "#0072B2", "#D55E00", "#808080"
 """Colours of two opposite things (such as arms of negative and positive gradients) and of what is neither."""
@@ -64,8 +65,8 @@ def is_learned(subject: str) -> bool:
 def look(subject: str) -> Look:
     """How a subject is drawn; the seeds of a family look alike, and larger cells are darker."""
     family, _ = split_seed(subject)
-    if family in _BASELINES:
-        return _BASELINES[family]
+    if family in _BASELINES or family in _NAMED:
+        return (_BASELINES | _NAMED)[family]
     cell = next((cell for cell in _CELLS if family.startswith(cell)), None)
     if cell is None:
         return Look(family, _OTHER_COLORS[zlib.crc32(family.encode()) % len(_OTHER_COLORS)], _SOLID, "o")
@@ -101,3 +102,8 @@ def order(subjects: list[str]) -> list[str]:
 def task_title(task: str) -> str:
     """The written name of a task."""
     return TASKS.get(task, task.replace("_", " ").capitalize())
+
+
+def parameter_words(name: str) -> str:
+    """The written name of a hyperparameter."""
+    return name.replace("_", " ").replace("beta1", "β₁").replace("beta2", "β₂").replace("eps", "ε")

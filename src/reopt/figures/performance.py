@@ -1,25 +1,29 @@
 """How well learned optimizers do beside tuned baselines and the theory (Fig. 1 of arXiv 2011.02159)."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from reopt.figures.axes import arrange, keep_outer_labels, legend_below, log_axis
+from reopt.figures.axes import arrange, keep_outer_labels, log_axis
+from reopt.figures.landscape import Landscape, draw_landscape
 from reopt.figures.palette import is_learned, label, look, order, split_seed, task_title
-from reopt.figures.schematic import Schematic, draw
 from reopt.figures.style import styled
-from reopt.figures.summaries import mean_interval
+from reopt.figures.summaries import family_interval, mean_interval
 
 LEAST = 0.1
 """Bands reach down to this share of the mean at most."""
 
+ROW = 0.125
+"""Height of a row of meta-objectives, in inches."""
+
 
 class Performance(NamedTuple):
-    """Evaluation on one task; `subject` is the learned optimizer drawn with its band, other seeds are thin.
+    """Evaluation on one task; `subject` is the learned optimizer drawn with its band, other runs are thin.
 
     curves: optimizer, step, mean, low, high (loss over initial loss). evaluation: optimizer, problem, meta_objective.
     """
@@ -27,15 +31,17 @@ class Performance(NamedTuple):
     subject: str
     curves: pd.DataFrame
     evaluation: pd.DataFrame
-    schematic: Schematic | None = None
+    landscape: Landscape | None = None
 
 
 def draw_curves(ax: Axes, data: Performance) -> None:
-    """Mean loss over initial loss against the step, with its 95% band; other seeds of learned optimizers thin."""
+    """Mean loss over initial loss against the step, with its 95% band; other learned runs thin and without."""
     top, floor = 1.0, np.inf
+    shown = split_seed(data.subject)[0]
     for subject in order(list(data.curves["optimizer"])):
         curve = data.curves[data.curves["optimizer"] == subject].sort_values("step")
         drawn = look(subject)
+        family = split_seed(subject)[0]
         minor = is_learned(subject) and subject != data.subject
         ax.plot(
             curve["step"],
@@ -43,10 +49,10 @@ def draw_curves(ax: Axes, data: Performance) -> None:
             color=drawn.color,
             linestyle=drawn.dashes,
             gid=f"curve {subject}",
-            linewidth=0.5 if minor else 1.6 if is_learned(subject) else 1.1,
-            alpha=0.6 if minor else 1.0,
-            label="_" if minor and split_seed(subject)[0] == split_seed(data.subject)[0] else label(subject),
-            zorder=3 if subject == data.subject else 2,
+            linewidth=(0.6 if family == shown else 0.4) if minor else 1.6 if is_learned(subject) else 1.0,
+            alpha=(0.6 if family == shown else 0.45) if minor else 1.0,
+            # Baselines lie over the many thin lines, or these would hide them.
+            zorder=4 if subject == data.subject else 2 if minor else 3,
         )
         if not minor:
             # An interval that reaches below zero has no lower end on a logarithmic axis.
@@ -55,37 +61,34 @@ def draw_curves(ax: Axes, data: Performance) -> None:
         positive = curve["mean"][(curve["mean"] > 0) & np.isfinite(curve["mean"])]
         if len(positive):
             floor, top = min(floor, float(positive.min())), max(top, min(float(positive.max()), 100.0))
-    log_axis(ax, "y")
+    log_axis(ax, "y", labels=5)
     ax.set(xlabel="step", ylabel="loss / initial loss", ylim=(floor / 2 if np.isfinite(floor) else None, 1.5 * top))
     ax.set_xlim(0, float(data.curves["step"].max()))
 
 
-def draw_objective(ax: Axes, data: Performance) -> None:
-    """Mean meta-objective of each optimizer with its 95% interval over problems; other seeds as open points."""
-    summary = mean_interval(data.evaluation, "optimizer", "meta_objective").set_index("optimizer")
-    subjects = order(list(summary.index))
-    families = list(dict.fromkeys(split_seed(subject)[0] for subject in subjects))
-    shown = split_seed(data.subject)[0]
-    for subject in subjects:
-        mean, low, high = summary.loc[subject, ["mean", "low", "high"]]
-        if not np.isfinite(mean):
-            continue
-        drawn = look(subject)
-        family = split_seed(subject)[0]
-        row = families.index(family)
-        if subject != data.subject and is_learned(subject):
+def draw_objective(ax: Axes, data: Performance, families: Sequence[str]) -> None:
+    """A row a family: mean meta-objective over its seeds, 95% interval over problems, and open points, one a seed."""
+    means = mean_interval(data.evaluation, "optimizer", "meta_objective").set_index("optimizer")["mean"]
+    summary = family_interval(data.evaluation)
+    for subject, mean in means.items():
+        family = split_seed(str(subject))[0]
+        if is_learned(family) and np.isfinite(mean) and sum(split_seed(str(s))[0] == family for s in means.index) > 1:
             ax.plot(
                 mean,
-                row,
-                drawn.marker,
-                markersize=3,
+                families.index(family),
+                "o",
+                markersize=3.5,
                 markerfacecolor="none",
-                markeredgecolor=drawn.color,
+                markeredgecolor=look(family).color,
                 markeredgewidth=0.6,
                 alpha=0.8,
                 gid=f"seed {subject}",
             )
+    for family, (mean, low, high) in summary[["mean", "low", "high"]].iterrows():
+        if not np.isfinite(mean):
             continue
+        drawn = look(str(family))
+        row = families.index(str(family))
         if np.isfinite(low):
             ax.plot([max(low, mean * 1e-2), high], [row, row], color=drawn.color, linewidth=1.2, solid_capstyle="butt")
         ax.plot(
@@ -93,13 +96,15 @@ def draw_objective(ax: Axes, data: Performance) -> None:
             row,
             drawn.marker,
             color=drawn.color,
-            markersize=6 if family == "polyak" else 4.5,
-            gid=f"objective {subject}",
+            markersize=5.5 if family == "polyak" else 3.5,
+            markeredgewidth=0.5,
+            gid=f"objective {family}",
             zorder=3,
         )
-    if data.subject in summary.index and np.isfinite(summary.loc[data.subject, "mean"]):
-        ax.axvline(summary.loc[data.subject, "mean"], color=look(shown).color, linewidth=0.5, alpha=0.6, zorder=0)
-    log_axis(ax, "x", labels=4)
+    shown = split_seed(data.subject)[0]
+    if shown in summary.index and np.isfinite(summary.loc[shown, "mean"]):
+        ax.axvline(summary.loc[shown, "mean"], color=look(shown).color, linewidth=0.5, alpha=0.6, zorder=0)
+    log_axis(ax, "x", labels=3)
     ax.set_yticks(range(len(families)), [look(family).label for family in families])
     ax.set(ylim=(len(families) - 0.5, -0.5), xlabel="meta-objective")
     ax.tick_params(axis="y", length=0)
@@ -107,34 +112,34 @@ def draw_objective(ax: Axes, data: Performance) -> None:
 
 @styled
 def figure(tasks: Mapping[str, Performance]) -> Figure:
-    """Sketch of each task, loss curves, and meta-objectives."""
+    """The loss around the path on each task, loss curves, and meta-objectives."""
     names = list(tasks)
     panels = ["task", "curves", "objective"]
+    subjects = order([subject for data in tasks.values() for subject in data.evaluation["optimizer"].unique()])
+    families = list(dict.fromkeys(split_seed(subject)[0] for subject in subjects))
+    rows = 0.5 + ROW * len(families)
     drawing, axes = arrange(
         names,
         panels,
         alone=[["task", "curves"], ["objective", "curves"]],
-        height_alone=3.1,
-        height_each=1.7,
-        alone_options={"width_ratios": [1, 1.75], "height_ratios": [1.15, 1]},
+        height_alone=1.6 + rows,
+        height_each=[1.3, 1.8, rows],
+        alone_options={"width_ratios": [1, 1.75], "height_ratios": [1.4, rows]},
     )
     for name, data in tasks.items():
-        if data.schematic is None:
+        if data.landscape is None:
             axes[name, "task"].set_axis_off()
         else:
-            draw(axes[name, "task"], data.schematic)
+            draw_landscape(axes[name, "task"], data.landscape, look(data.subject).color)
         draw_curves(axes[name, "curves"], data)
-        draw_objective(axes[name, "objective"], data)
-    keep_outer_labels(axes, names)
-    for name in names[1:]:
-        if _rows(axes[name, "objective"]) == _rows(axes[names[0], "objective"]):
+        draw_objective(axes[name, "objective"], data, families)
+        if name != names[0]:
             axes[name, "objective"].set_yticklabels([])
-    legend_below(drawing, (axes[name, "curves"] for name in names), ncols=4)
+    keep_outer_labels(axes, names)
+    drawn = [look(family) for family in families]
+    handles: list[Any] = [Line2D([], [], color=one.color, ls=one.dashes, label=one.label) for one in drawn]  # type: ignore[arg-type]
+    drawing.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawing
-
-
-def _rows(ax: Axes) -> list[str]:
-    return [tick.get_text() for tick in ax.get_yticklabels()]
 
 
 def caption(tasks: Mapping[str, Performance]) -> str:
@@ -158,10 +163,16 @@ def caption(tasks: Mapping[str, Performance]) -> str:
             text += f"; best tuned baseline {label(best)}, {baselines.loc[best, 'mean']:.3g}"
         text += f"; {len(seeds)} meta-training seed{'s' if len(seeds) != 1 else ''}."
         parts.append(text)
+    sketched = any(data.landscape is not None for data in tasks.values())
+    sketch = (
+        "(a) Loss of one test problem around the path of the learned optimizer (from circle to star): the plane through"
+        " the start along the two leading principal directions of the path, of two parameters their own plane;"
+        " dark: low, contours at equal shares of the plane. "
+    )
     return (
-        "Learned optimizers beside tuned baselines. (a) The task. (b) Loss over initial loss against the optimizer's"
-        " step: mean over test problems (lines) and 95% interval of the mean (bands, drawn down to a tenth of the mean"
-        " at most); thin lines are other meta-training seeds. (c) Meta-objective, the loss averaged over the run over"
-        " the initial loss (no unit): mean and 95% interval over test problems; open points are other seeds. "
-        + " ".join(parts)
+        f"Learned optimizers beside tuned baselines. {sketch if sketched else ''}(b) Loss over initial loss against the"
+        " optimizer's step: mean over test problems (lines) and 95% interval of the mean (bands, drawn down to a tenth"
+        " of the mean at most); thin lines are other meta-trained runs, a colour a family. (c) Meta-objective, the loss"
+        " averaged over the run over the initial loss (no unit), a row a family: mean over its meta-training seeds and"
+        " test problems with its 95% interval over the problems; open points are the seeds. " + " ".join(parts)
     )

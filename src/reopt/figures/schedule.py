@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange, keep_outer_labels, log_axis, pc_label, scale_steps, step_bar
+from reopt.figures.axes import arrange, few_ticks, keep_outer_labels, log_axis, pc_label, scale_steps, step_bar
 from reopt.figures.palette import label, look, task_title
 from reopt.figures.style import styled
 
@@ -69,7 +69,7 @@ def draw_trajectory(ax: Axes, data: Schedule) -> None:
     )
     ax.set(xlabel=pc_label(data.pca["explained"], 1), ylabel=pc_label(data.pca["explained"], 2))
     ax.margins(0.12)
-    ax.locator_params(nbins=4)
+    few_ticks(ax, 4)
     step_bar(ax, colors)
 
 
@@ -100,13 +100,17 @@ def draw_rate(ax: Axes, data: Schedule) -> None:
         gid="peak",
         zorder=4,
     )
-    ax.set(xlabel="step", ylabel="effective learning rate", xlim=(0, float(table["step"].max())))
+    ax.set(xlabel="step", ylabel="eff. learning rate", xlim=(0, float(table["step"].max())))
     low, high = ax.get_ylim()
     ax.set_ylim(min(0.0, low), max(0.0, high))
+    few_ticks(ax, 5)
 
 
 def draw_distance(ax: Axes, data: Schedule) -> None:
-    """Distance of the state from the fixed point."""
+    """Distance of the state from the fixed point; other seeds grey."""
+    for other, table in data.others.items():
+        table = table[table["distance"] > 0]
+        ax.plot(table["step"], table["distance"], color="#808080", linewidth=0.6, alpha=0.7, gid=f"distance {other}")
     table = data.schedule.sort_values("step")
     table = table[table["distance"] > 0]
     ax.plot(table["step"], table["distance"], color=look(data.subject).color, linewidth=1.4, gid="distance")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from reopt.figures.palette import split_seed
+
 Z95 = 1.959963984540054
 """97.5% quantile of the standard normal: half of a 95% interval, in standard errors."""
 
@@ -25,6 +27,15 @@ def mean_interval(table: pd.DataFrame, by: str, value: str) -> pd.DataFrame:
             mean, half = np.inf, np.nan
         rows.append((key, mean, mean - half, mean + half, len(values)))
     return pd.DataFrame(rows, columns=[by, "mean", "low", "high", "count"])
+
+
+def family_interval(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """`mean_interval` over problems of the meta-objective averaged over a family's seeds, indexed by family."""
+    families = evaluation["optimizer"].map(lambda subject: split_seed(subject)[0])
+    table = evaluation.assign(family=families).groupby(["family", "problem"], sort=False)["meta_objective"]
+    # A sum would take infinities for numbers that are missing: the plain mean keeps them.
+    averaged = table.agg(lambda values: float(np.mean(values.to_numpy(dtype=float)))).reset_index()
+    return mean_interval(averaged, "family", "meta_objective").set_index("family")
 
 
 def project(pca: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:

@@ -1,12 +1,10 @@
 """Meta-training curves."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -16,37 +14,23 @@ from reopt.figures.style import styled
 
 Runs = Mapping[str, pd.DataFrame]
 
-DASHES = ["-", (0, (4, 1.2)), (0, (1.5, 1)), (0, (4, 1, 1, 1)), (0, (6, 1, 1, 1, 1, 1))]
-"""Line styles of the seeds, in turn."""
-
-SHADES = [0.0, -0.55, 0.45, -0.3, 0.22]
-"""Their shades: towards white (positive) or black (negative)."""
-
-
-def _color(subject: str) -> str:
-    """The family's colour, a different shade for each seed."""
-    amount = SHADES[(split_seed(subject)[1] or 0) % len(SHADES)]
-    target = 1.0 if amount > 0 else 0.0
-    red, green, blue = (part + abs(amount) * (target - part) for part in to_rgb(look(subject).color))
-    return to_hex((red, green, blue))
-
-
-def _dashes(subject: str) -> Any:
-    return DASHES[(split_seed(subject)[1] or 0) % len(DASHES)]
+RUNNING = 50
+"""Norms are drawn as running medians over one part in so many of the run, or many runs would hide one another."""
 
 
 def draw_objective(ax: Axes, runs: Runs) -> None:
-    """Meta-objective of each outer step (pale) and validation of the averaged weights (line), by run."""
+    """Meta-objective of each outer step (pale) and validation of the averaged weights (line), a line a run."""
     low = np.inf
     for subject in order(list(runs)):
         table = runs[subject]
-        color = _color(subject)
+        color = look(subject).color
         ax.plot(
             table["outer_step"],
             table["meta_objective"],
             color=color,
-            linewidth=0.4,
-            alpha=0.3,
+            linewidth=0.3,
+            alpha=0.12,
+            rasterized=True,
             zorder=1,
             gid=f"training {subject}",
         )
@@ -55,15 +39,13 @@ def draw_objective(ax: Axes, runs: Runs) -> None:
             seen["outer_step"],
             seen["validation"],
             color=color,
-            linestyle=_dashes(subject),
-            linewidth=1.2,
+            linewidth=0.8,
+            alpha=0.85,
             zorder=2,
-            marker="o" if len(seen) <= 30 else None,
-            markersize=2.2,
             gid=f"validation {subject}",
         )
         low = min(low, float(table[["meta_objective", "validation"]].min().min()))
-    log_axis(ax, "y")
+    log_axis(ax, "y", labels=4)
     ax.set(xlabel="outer step", ylabel="meta-objective")
     ax.set_ylim(0.8 * low if np.isfinite(low) and low > 0 else None, None)
     ax.set_xlim(0, 1.01 * max(float(table["outer_step"].max()) for table in runs.values()))
@@ -74,20 +56,29 @@ def draw_gradient(ax: Axes, runs: Runs) -> None:
     for subject in order(list(runs)):
         table = runs[subject]
         norm = table["gradient_norm"].where(np.isfinite(table["gradient_norm"]) & (table["gradient_norm"] > 0))
-        ax.plot(table["outer_step"], norm, color=_color(subject), linewidth=0.5, alpha=0.6, gid=f"norm {subject}")
+        middle = norm.rolling(max(1, len(norm) // RUNNING), min_periods=1, center=True).median()
+        ax.plot(
+            table["outer_step"],
+            middle,
+            color=look(subject).color,
+            linewidth=0.3,
+            alpha=0.5,
+            rasterized=True,
+            gid=f"norm {subject}",
+        )
         skipped = table.loc[table["skipped"].astype(bool), "outer_step"]
         if len(skipped):
             ax.plot(
                 skipped,
                 np.full(len(skipped), 1.0),
                 "|",
-                color=_color(subject),
+                color=look(subject).color,
                 markersize=6,
                 clip_on=False,
                 transform=ax.get_xaxis_transform(),
                 gid=f"skipped {subject}",
             )
-    log_axis(ax, "y")
+    log_axis(ax, "y", labels=4)
     ax.set(xlabel="outer step", ylabel="norm of meta-gradient")
     ax.set_xlim(0, 1.01 * max(float(table["outer_step"].max()) for table in runs.values()))
 
@@ -104,29 +95,33 @@ def figure(tasks: Mapping[str, Runs]) -> Figure:
         draw_gradient(axes[name, "gradient"], runs)
     keep_outer_labels(axes, names)
     subjects = order([subject for runs in tasks.values() for subject in runs])
-    handles = [
-        Line2D([], [], color=_color(subject), linestyle=_dashes(subject), label=label(subject, seed=True))
-        for subject in subjects
-    ]
+    families = dict.fromkeys(split_seed(subject)[0] for subject in subjects)
+    # Families of different tasks may look and be called the same.
+    looks = dict.fromkeys((look(family).label, look(family).color) for family in families)
+    handles = [Line2D([], [], color=color, label=text) for text, color in looks]
     drawing.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawing
 
 
 def caption(tasks: Mapping[str, Runs]) -> str:
-    """What the figure shows, with the best validation and the skipped steps of each run."""
+    """What the figure shows, with the best validation and the skipped steps of each family."""
     parts = []
     for name, runs in tasks.items():
-        said = []
+        families: dict[str, list[pd.DataFrame]] = {}
         for subject in order(list(runs)):
-            table = runs[subject]
-            skipped = int(table["skipped"].astype(bool).sum())
+            families.setdefault(split_seed(subject)[0], []).append(runs[subject])
+        said = []
+        for family, tables in families.items():
+            best = [float(table["validation"].min()) for table in tables]
+            reach = f"{min(best):.3g}" if len(best) == 1 else f"{min(best):.3g} to {max(best):.3g}"
+            skipped = sum(int(table["skipped"].astype(bool).sum()) for table in tables)
             said.append(
-                f"{label(subject, seed=True)} best validation {table['validation'].min():.3g},"
-                f" {skipped} of {len(table)} steps skipped"
+                f"{label(family)} ({len(tables)} seed{'s' if len(tables) != 1 else ''}) best validation {reach},"
+                f" {skipped} of {sum(map(len, tables))} steps skipped"
             )
         parts.append(f"{task_title(name)}: " + "; ".join(said) + ".")
     return (
-        "Meta-training. (a) Meta-objective (no unit) of each outer step on fresh problems (pale) and of the averaged"
-        " weights on held-out problems (line). (b) Norm of the meta-gradient; marks at the top are skipped steps. "
-        + " ".join(parts)
+        "Meta-training, a line a run, a colour a family. (a) Meta-objective (no unit) of each outer step on fresh"
+        " problems (pale) and of the averaged weights on held-out problems (line). (b) Norm of the meta-gradient"
+        " (running median over a fiftieth of the run); marks at the top are skipped steps. " + " ".join(parts)
     )

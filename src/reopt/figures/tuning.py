@@ -10,11 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reopt.figures.axes import log_axis
-from reopt.figures.palette import label, look, order, task_title
+from reopt.figures.palette import label, look, order, parameter_words, task_title
 from reopt.figures.style import TEXT_WIDTH, styled
 
 CEILING = 2.0
 """Meta-objectives above this are drawn at it, as those of diverged and dropped draws are."""
+
+
+ROW_ALONE, ROW_OF_SEVERAL = 1.05, 0.5
+"""Height of a row in inches, where there is one task and where there are several."""
 
 
 class Tuning(NamedTuple):
@@ -72,8 +76,19 @@ def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning, ceiling: fl
         zorder=4,
         gid="winner",
     )
-    words = name.replace("_", " ").replace("beta1", "β₁").replace("beta2", "β₂").replace("eps", "ε")
+    words = parameter_words(name)
     ax.set_xlabel(f"1 − {words}" if scale == "one_minus_log" else words)
+
+
+def _reach(name: str, several: list[Tuning]) -> tuple[float, float]:
+    """Limits of an axis that show the ranges of all these searches."""
+    scale = several[0].winner["ranges"][name][2]
+    edges = np.concatenate([_place(data.winner["ranges"][name][:2], scale) for data in several])
+    low, high = float(edges.min()), float(edges.max())
+    if scale == "linear" or low <= 0:
+        return low - 0.05 * (high - low), high + 0.05 * (high - low)
+    room = (high / low) ** 0.05
+    return low / room, high * room
 
 
 def _parameters(data: Tuning) -> list[str]:
@@ -83,25 +98,38 @@ def _parameters(data: Tuning) -> list[str]:
 
 @styled
 def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
-    """A row a baseline (and task), a column a hyperparameter."""
-    rows = [(task, name) for task, baselines in tasks.items() for name in order(list(baselines))]
+    """A row a baseline and task, a column a hyperparameter; a baseline's tasks stand together, on the same axes."""
+    baselines = order([name for task in tasks.values() for name in task])
+    groups = {name: [task for task in tasks if name in tasks[task]] for name in baselines}
+    rows = [(task, name) for name, group in groups.items() for task in group]
     most = max(len(tasks[task][name].winner["ranges"]) for task, name in rows)
-    drawing = Figure(figsize=(TEXT_WIDTH, 1.15 * len(rows) + 0.25), layout="constrained")
+    height = ROW_ALONE if len(tasks) == 1 else ROW_OF_SEVERAL
+    drawing = Figure(figsize=(TEXT_WIDTH, height * len(rows) + 0.3 * len(groups) + 0.25), layout="constrained")
     grid = drawing.subplots(len(rows), most, squeeze=False, sharey="row")
     span: dict[str, tuple[float, float]] = {}  # of what is drawn as points, by task
-    for task, baselines in tasks.items():
-        objective = pd.concat([data.draws["meta_objective"] for data in baselines.values()])
+    for task, tunings in tasks.items():
+        objective = pd.concat([data.draws["meta_objective"] for data in tunings.values()])
         reached = objective[objective <= CEILING].to_numpy()
         span[task] = float(objective.min()), min(CEILING, 1.25 * float(reached.max()) if reached.size else CEILING)
     for line, (task, name) in zip(grid, rows, strict=True):
         data = tasks[task][name]
+        group = groups[name]
         for ax, parameter in zip(line, _parameters(data), strict=False):
             draw_landscape(ax, parameter, name, data, span[task][1])
             ax.set_ylim(0.7 * span[task][0], 1.15 * span[task][1])
+            if len(group) > 1:
+                ax.set_xlim(_reach(parameter, [tasks[other][name] for other in group]))
+            if task != group[-1]:
+                ax.set_xlabel("")
+                ax.tick_params(axis="x", which="both", labelbottom=False)
         for ax in line[len(data.winner["ranges"]) :]:
             ax.remove()
-        title = label(name) if len(tasks) == 1 else f"{task_title(task)}\n{label(name)}"
-        line[0].set_ylabel(title, fontweight="bold", color=look(name).color)
+        if len(tasks) == 1:
+            line[0].set_ylabel(label(name), fontweight="bold", color=look(name).color)
+        else:
+            line[0].set_ylabel(task_title(task), rotation=0, ha="right", va="center")
+            if task == group[0]:
+                line[0].set_title(label(name), loc="left", fontweight="bold", color=look(name).color)
     drawing.supylabel("meta-objective", fontsize=8)
     star: dict[str, Any] = {
         "linestyle": "none",

@@ -26,6 +26,9 @@ from reopt.tasks.base import Task
 from reopt.training.evaluate import problem_batches
 from reopt.training.unroll import unroll
 
+PARAMS = 2**16
+LEAST_PROBLEMS = 64
+
 
 class Modes(NamedTuple):
     """Momentum buffers by falling |beta|; `condition` is the condition number of the eigenvectors.
@@ -169,13 +172,18 @@ def linearized_runs(
     num_steps: int,
     problems: int,
 ) -> LinearizedRuns:
-    """Run the optimizer and its linearization (from rest) on the evaluation problems of `seed`."""
+    """Run the optimizer and its linearization (from rest) on the evaluation problems of `seed`.
+
+    Of tasks with many parameters the first problems alone are run, so that all their parameters stay below
+    `PARAMS`.
+    """
+    problems = min(problems, max(LEAST_PROBLEMS, PARAMS // task.num_params))
     linear = linearized_optimizer(linearization)
     names = {"learned": optimizer, "linearized": linear}
     curves: dict[str, np.ndarray] = {}
     for name, subject in names.items():
-        run = jax.jit(lambda batch, subject=subject: unroll(subject, task, batch, num_steps).losses)
-        parts = [np.asarray(run(batch)) for batch in problem_batches(task, seed=seed, count=problems)]
+        run = eqx.filter_jit(lambda subject, batch: unroll(subject, task, batch, num_steps).losses)
+        parts = [np.asarray(run(subject, batch)) for batch in problem_batches(task, seed=seed, count=problems)]
         losses = np.concatenate(parts, axis=1).astype(np.float64)
         relative = losses / losses[0]
         curves[name] = np.where(np.isnan(relative), np.inf, relative)

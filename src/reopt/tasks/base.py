@@ -45,6 +45,10 @@ class Task(eqx.Module):
         del problem, params
         return None
 
+    def provenance(self) -> dict[str, str]:
+        """Digests of the data that the problems are made of, by name; empty where they are made of none."""
+        return {}
+
     def sample_batch(self, key: PRNGKeyArray, count: int) -> Problem:
         """`count` problems, stacked along a leading axis."""
         return jax.vmap(self.sample)(jax.random.split(key, count))

@@ -5,13 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-import pandas as pd
 
 from reopt.tasks.base import Problem, Task
-from reopt.training.evaluate import Evaluation, mean_interval, problem_batches
-from reopt.training.unroll import Run, batch_value_and_grad, meta_objective
+from reopt.training.evaluate import Evaluation, judge
+from reopt.training.unroll import Run, batch_value_and_grad
 
 
 def unroll_optax(transformation: Any, task: Task, problems: Problem, num_steps: int) -> Run:
@@ -33,21 +31,9 @@ def evaluate_optax(
     transformation: Any, task: Task, *, name: str, task_name: str, problems: int, seed: int, num_steps: int
 ) -> Evaluation:
     """As `reopt.training.evaluate.evaluate`, on the same problems, for an optax transformation as it is."""
-    run = jax.jit(lambda batch: unroll_optax(transformation, task, batch, num_steps))
-    runs = [jax.tree.map(np.asarray, run(batch)) for batch in problem_batches(task, seed=seed, count=problems)]
-    losses = np.concatenate([part.losses for part in runs], axis=1).astype(np.float64)
-    table = pd.DataFrame(
-        {
-            "optimizer": name,
-            "task": task_name,
-            "seed": seed,
-            "problem": np.arange(problems),
-            "meta_objective": np.asarray(meta_objective(jnp.asarray(losses)), np.float64),
-            "final_loss": np.concatenate([part.final_loss for part in runs]).astype(np.float64),
-        }
-    )
-    relative = (losses / losses[0]).T
-    mean, low, high = mean_interval(relative)
-    median = np.median(relative, axis=0)
-    curves = {"optimizer": name, "step": np.arange(num_steps), "mean": mean, "low": low, "high": high}
-    return Evaluation(table, pd.DataFrame(curves | {"median": median}))
+
+    def unrolled(optimizer: None, batch: Problem) -> Run:
+        del optimizer  # functions, which no compiled program takes as an argument
+        return unroll_optax(transformation, task, batch, num_steps)
+
+    return judge(unrolled, None, task, name=name, task_name=task_name, problems=problems, seed=seed)

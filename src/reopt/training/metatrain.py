@@ -196,6 +196,11 @@ def _flatten(state: TrainingState) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
+def _part(state: TrainingState, name: str) -> dict[str, np.ndarray]:
+    prefix = f"{name}."
+    return {path.removeprefix(prefix): a for path, a in _flatten(state).items() if path.startswith(prefix)}
+
+
 def _unflatten(like: Any, arrays: dict[str, np.ndarray], path: Path | str) -> Any:
     """Arrays back into the structure of `like`, each of the right name, shape and type."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
@@ -270,6 +275,20 @@ def _give_up(state: TrainingState) -> str | None:
     return None
 
 
+def _learned(state: TrainingState) -> bool:
+    """Whether weights were found that do better than an optimizer that does not move."""
+    return float(state.best_validation) < 1
+
+
+def _ended(
+    state: TrainingState, description: dict[str, Any], problem: str, report: Report
+) -> tuple[TrainingState, dict[str, Any]]:
+    """A run that diverged, kept with the weights it had found."""
+    step = int(state.step)
+    report(step, len(state.log.skipped), f"{problem}; its best weights are kept")
+    return state, description | {"diverged": step}
+
+
 def metatrain(
     task: Task,
     settings: "LearnedConfig",
@@ -280,6 +299,7 @@ def metatrain(
     state_file: Path,
     training_task: Task | None = None,
     start_over: bool = True,
+    keep_diverged: bool = False,
     report: Report = lambda done, total, text: None,
 ) -> tuple[TrainingState, dict[str, Any]]:
     """Meta-train an optimizer, or go on with the run in `state_file`; returns its last state and its description.
@@ -287,9 +307,11 @@ def metatrain(
     **Arguments:** `settings` is the optimizer's entry in the config; `seed` starts weights and training problems;
     `training_task` makes these problems, where they are not those of `task`, on which the run is validated;
     `start_over` says what becomes of a `state_file` that is damaged or of another run: it is overwritten, or refused;
-    `report(done, total, text)` is called every few seconds.
+    `keep_diverged` makes a run that diverges after it had learned something (a validation below 1) end there, with
+    its best weights and `diverged`, the outer step, in its description; `report(done, total, text)` is called every
+    few seconds.
 
-    **Raises** `ReoptError` when the run diverges, or the state file is refused.
+    **Raises** `ReoptError` when the run diverges and is not kept, or the state file is refused.
     """
     training = settings.training
     description = {
@@ -308,6 +330,8 @@ def metatrain(
             state = jax.device_put(_unflatten(state, arrays, state_file), jax.tree.map(lambda a: a.sharding, state))
             report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
             if problem := _give_up(state):
+                if keep_diverged and _learned(state):
+                    return _ended(state, description, problem, report)
                 raise _Diverged(f"{problem}; its state is {state_file}, remove it to start over")
         except _Diverged:
             raise
@@ -324,6 +348,8 @@ def metatrain(
             chunk = max(1, min(int(CHUNK_SECONDS / took), 2 * chunk, 200))
         if problem := _give_up(state):
             write_checkpoint(state_file, _flatten(state), description)
+            if keep_diverged and _learned(state):
+                return _ended(state, description, problem, report)
             raise ReoptError(problem)
         recent = np.asarray(state.log.meta_objective)[max(0, int(state.step) - 20) : int(state.step)]
         text = f"meta-objective {np.nanmean(recent):.4f}"
@@ -341,16 +367,21 @@ def metatrain(
 def write_best(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
     """The averaged weights that did best in validation, with what rebuilds the optimizer."""
     value = {"validation_meta_objective": float(state.best_validation)}
-    best = {name.removeprefix("best."): a for name, a in _flatten(state).items() if name.startswith("best.")}
-    write_checkpoint(path, best, description | value)
+    write_checkpoint(path, _part(state, "best"), description | value)
 
 
 def write_last(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
+    """The weights of the last outer step, not averaged, with what rebuilds the optimizer."""
+    write_checkpoint(path, _part(state, "weights"), description)
+
+
+def write_state(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
     """Everything needed to go on with the run."""
     write_checkpoint(path, _flatten(state), description)
 
 
 def log_columns(state: TrainingState) -> dict[str, np.ndarray]:
-    """The training log, a column a quantity, a row an outer step."""
-    columns = {name: np.asarray(column) for name, column in state.log._asdict().items()}
-    return {"outer_step": np.arange(1, int(state.step) + 1)} | columns
+    """The training log, a column a quantity, a row an outer step that was taken."""
+    step = int(state.step)
+    columns = {name: np.asarray(column)[:step] for name, column in state.log._asdict().items()}
+    return {"outer_step": np.arange(1, step + 1)} | columns

@@ -2,7 +2,7 @@
 
 Most draws are bad, and most bad ones are seen to be so early: losses are not negative, so the part of the
 meta-objective that is already summed up bounds the whole from below. A draw is dropped once its bound lies above
-`GIVE_UP` times the best finished draw, and the next one takes its place in the compiled batch. That cannot change the
+`give_up` times the best finished draw, and the next one takes its place in the compiled batch. That cannot change the
 winner, and every draw within that factor of it keeps its score.
 """
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EDGE = 0.05  # a draw in the outer 5% of a range, on the range's own scale, sits at its edge
 DRAWS_AT_ONCE = 128
+NUMBERS_AT_ONCE = 2**19  # parameters of all problems of all draws that run side by side
 BLOCK = 16  # steps between two looks at who is out of the race
 GIVE_UP = 3.0
 # jaxlib 0.10 hands large batches of small sums to a library that takes twenty times as long as XLA's own loops.
@@ -48,6 +49,11 @@ def build_baseline(name: str, hyperparameters: dict[str, Any]) -> Optimizer:
         return BASELINES[name](**hyperparameters)
     except (KeyError, TypeError) as error:
         raise ReoptError(f"no baseline {name!r} with hyperparameters {sorted(hyperparameters)}") from error
+
+
+def lanes_for(problems: int, num_params: int) -> int:
+    """How many draws run side by side: what fits the caches, for problems of many parameters fewer."""
+    return max(1, min(DRAWS_AT_ONCE, NUMBERS_AT_ONCE // (problems * num_params)))
 
 
 class Scores(NamedTuple):
@@ -79,18 +85,19 @@ def score_draws(
     num_steps: int,
     problems: Any,
     give_up: float = GIVE_UP,
-    lanes: int = DRAWS_AT_ONCE,
+    lanes: int | None = None,
 ) -> Scores:
     """Mean meta-objective of each draw on the same problems.
 
     **Arguments:** `draws` holds an array `(draw,)` a hyperparameter. A draw is dropped when its meta-objective is sure
     to be above `give_up` times the best (infinite: none is), which needs losses that are never negative: as soon as
-    one is met, no more are dropped. `lanes` draws run side by side.
+    one is met, no more are dropped. `lanes` draws run side by side, `lanes_for` the size of the problems if none are
+    named.
 
     The memory is that of `lanes` runs, whatever the number of draws.
     """
     count = len(next(iter(draws.values())))
-    lanes = min(lanes, count)
+    lanes = min(lanes or lanes_for(len(jax.tree.leaves(problems)[0]), task.num_params), count)
 
     def fresh(values: dict[str, Array]) -> tuple[Array, Array]:
         return start(build_baseline(name, values), task, problems)
@@ -169,7 +176,15 @@ def draw_hyperparameters(
 
 
 def tune(
-    name: str, task: Task, ranges: dict[str, "Range"], *, draws: int, problems: int, seed: int, num_steps: int
+    name: str,
+    task: Task,
+    ranges: dict[str, "Range"],
+    *,
+    draws: int,
+    problems: int,
+    seed: int,
+    num_steps: int,
+    give_up: float = GIVE_UP,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Random search over the hyperparameters of baseline `name`.
 
@@ -181,7 +196,7 @@ def tune(
     unit, values = draw_hyperparameters(name, ranges, draws=draws, seed=seed)
     names = sorted(ranges)
     batch = task.sample_batch(problem_key("tuning", seed), problems)
-    scores = score_draws(name, task, values, num_steps=num_steps, problems=batch)
+    scores = score_draws(name, task, values, num_steps=num_steps, problems=batch, give_up=give_up)
     edges = (unit < EDGE) | (unit > 1 - EDGE)
     at_edge = [[key for key, is_edge in zip(names, row, strict=True) if is_edge] for row in edges]
     table = pd.DataFrame(
@@ -203,6 +218,6 @@ def tune(
         "draws": draws,
         "diverged": int(diverged.sum()),
         "dropped": int(np.sum(~diverged & (scores.steps < num_steps))),
-        "give_up": GIVE_UP,
+        "give_up": give_up,
     }
     return table, winner
