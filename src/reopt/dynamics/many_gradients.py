@@ -3,7 +3,7 @@
 For each gradient every seed is followed, as in `fixed_points`, but the work is shared:
 
 1. plain steps of all rows (seed x gradient) in float32, which only have to lead near an attractor;
-2. the row of each gradient that moves least is finished by Newton in float64: an anchor, kept if it is stable;
+2. the row of each gradient that moves least is finished by Newton: an anchor, kept if it is stable;
 3. rows take Newton steps with the Jacobian of the nearest anchor (chord steps), as far as these lead in float32, then
    in float64. One arrives if every step at least halves its distance to the anchor, until its own float64 residual is
    below the tolerance; others take more plain steps, twice as many each time. Where no row of a gradient has arrived
