@@ -21,11 +21,8 @@ TASK = Quadratic(3, (-2.0, 0.0))
 STEPS = 30
 
 
-class ClippedSGD(Optimizer):
-    """dx = -lr clip(g, -t, t)."""
-
-    rate: float
-    threshold: float
+class Stateless(Optimizer):
+    """An optimizer without a state."""
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -36,6 +33,13 @@ class ClippedSGD(Optimizer):
 
     def update(self, state, gradient):
         return state
+
+
+class ClippedSGD(Stateless):
+    """dx = -lr clip(g, -t, t)."""
+
+    rate: float
+    threshold: float
 
     def readout(self, state, gradient):
         return -self.rate * jnp.clip(gradient, -self.threshold, self.threshold)
@@ -60,20 +64,10 @@ class WarmedSGD(Optimizer):
         return -self.rate * (1 - state[..., 0]) * gradient
 
 
-class Signed(Optimizer):
+class Signed(Stateless):
     """dx = -lr sign(g)."""
 
     rate: float
-
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return ()
-
-    def initial_state(self):
-        return jnp.zeros(0)
-
-    def update(self, state, gradient):
-        return state
 
     def readout(self, state, gradient):
         return -self.rate * jnp.sign(gradient)
