@@ -22,6 +22,19 @@ class Drawn(Delegate):
     leaves: Any = eqx.field(static=True)
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        return self.plan.state_names
+
+    @property
+    def clock(self) -> int | None:
+        return self.plan.clock
+
+    @property
+    def plan(self) -> FromOptax:
+        """What the state looks like, without arithmetic on `hyper`."""
+        return FromOptax(optax.identity(), self.leaves)
+
+    @property
     def inner(self) -> FromOptax:
         return self.as_type(jnp.zeros(()).dtype)
 
@@ -35,6 +48,16 @@ class Drawn(Delegate):
 
 def drawn(build: Callable[[Array], optax.GradientTransformation], *hyper: float) -> Drawn:
     """The optimizer of `build(hyper)`, checked once by `from_optax`."""
-    leaves = from_optax(build(np.asarray(hyper))).leaves
+    leaves = _leaves(build, len(hyper), hyper)
     with jax.enable_x64(True):
         return Drawn(jnp.asarray(np.asarray(hyper, np.float64)), build, leaves)
+
+
+_checked: dict[tuple, Any] = {}
+
+
+def _leaves(build: Callable[[Array], Any], count: int, hyper: tuple[float, ...]) -> Any:
+    """The leaves of the state, which no value of `hyper` changes."""
+    if (build, count) not in _checked:
+        _checked[build, count] = from_optax(build(np.asarray(hyper))).leaves
+    return _checked[build, count]

@@ -40,6 +40,8 @@ def arguments(name: str, tasks: tuple[str, ...] = ("quadratic",)) -> Any:
     """What `figure` and `caption` of that module take."""
     if name in OF_NO_TASK:
         return getattr(figure_data, name)()
+    if name == "beyond":
+        return {task: figure_data.beyond(home=task) for task in tasks}
     return {task: getattr(figure_data, name)() for task in tasks}
 
 

@@ -440,18 +440,19 @@ def causes(subject: str = SUBJECT) -> Causes:
     return Causes(subject, table.assign(problems=512), costs, others)
 
 
-def beyond(subject: str = SUBJECT) -> Beyond:
-    """V-shaped losses about home; the learned optimizer diverges at a thousand times the loss."""
+def beyond(subject: str = SUBJECT, home: str = "quadratic") -> Beyond:
+    """V-shaped losses about home; the learned optimizer diverges at a thousand times the loss. Only quadratics have
+    eigenvalues."""
     rows, curves = [], []
     for name, floor, power in ((subject, 0.04, 1.0), ("momentum", 0.06, 1.6), ("adam", 0.09, 0.4)):
-        for axis, values, home in (
+        for axis, values, start in (
             ("horizon", [1.0, 2.0, 5.0, 10.0], 1.0),
             ("scale", [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3], 1.0),
             ("condition", [1.0, 2.0, 3.0, 4.0, 5.0], 3.0),
-            ("task", ["quadratic", "rosenbrock"], "quadratic"),
+            ("task", ["quadratic", "rosenbrock", "two_moons", "mnist"], home),
         ):
             for value in values:
-                away = float(value != home) if isinstance(value, str) else abs(np.log10(value / home))
+                away = float(value != start) if isinstance(value, str) else abs(np.log10(value / start))
                 size = floor / value if axis == "horizon" else floor * 10 ** (power * away / 2)
                 size = min(CEILING, 99.0 if (name, axis, value) == (subject, "scale", 1e3) else size)
                 rows.append(
@@ -476,7 +477,10 @@ def beyond(subject: str = SUBJECT) -> Beyond:
             "final": 0.002,
         }
     )
-    return Beyond(subject, pd.DataFrame(rows), pd.concat(curves, ignore_index=True), first, 201, 3.0)
+    table, horizon = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+    if home == "quadratic":
+        return Beyond(subject, table, horizon, first, 201, 3.0)
+    return Beyond(subject, table[table["axis"] != "condition"], horizon, first.head(2), 201)
 
 
 def difference() -> Difference:

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reopt.figures.compare import compare_folders, compare_pictures, main
+from reopt.figures.compare import ROUNDING, compare_folders, compare_pictures, main
 
 
-def _picture(changed: int = 0, *, size: tuple[int, int] = (6, 8), level: int = 6) -> bytes:
+def _picture(
+    changed: int = 0,
+    *,
+    color: tuple[int, int, int] = (10, 20, 30),
+    size: tuple[int, int] = (6, 8),
+    level: int = 6,
+) -> bytes:
     pixels = np.full((*size, 3), 200, dtype=np.uint8)
-    pixels.reshape(-1, 3)[:changed] = (10, 20, 30)
+    pixels.reshape(-1, 3)[:changed] = color
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png", compress_level=level)
     return buffer.getvalue()
@@ -32,6 +38,13 @@ def test_same_bytes_and_same_pixels_are_equal() -> None:
     other_bytes = compare_pictures("a", _picture(), _picture(level=0))
     assert other_bytes.status == "same pixels"
     assert other_bytes.equal
+
+
+@pytest.mark.parametrize(("levels", "status"), [(ROUNDING, "same pixels"), (ROUNDING + 1, "differs")])
+def test_what_rounding_does_is_no_difference(levels: int, status: str) -> None:
+    found = compare_pictures("a", _picture(), _picture(1, color=(200, 200, 200 - levels)))
+    assert found.status == status
+    assert "1 of 48" in found.detail
 
 
 def test_differing_pixels_are_counted_and_shown_where_they_are() -> None:

@@ -18,7 +18,7 @@ from matplotlib.transforms import Bbox
 
 from reopt.figures.style import FONT, TEXT_WIDTH, style
 
-MISSING = re.compile(r"\b(nan|inf|none)\b", re.IGNORECASE)
+MISSING = re.compile(r"\b(nan|inf|none(?! of these))\b", re.IGNORECASE)
 SEVERAL = ("performance", "momentum", "clipping", "schedule", "adaptation", "causes", "beyond")
 MANY = [(name, catalogue.TASKS) for name in catalogue.NAMES if name not in ("difference", "remainder", "linearized")]
 CASES = [(name, ("quadratic",)) for name in catalogue.NAMES] + [(name, ("quadratic", "rosenbrock")) for name in SEVERAL]

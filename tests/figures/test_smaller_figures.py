@@ -173,7 +173,7 @@ def test_recipe_shows_every_candidate_and_the_one_that_was_chosen() -> None:
 def test_recipe_without_any_search_says_so() -> None:
     drawn = recipe.figure({"quadratic": None})
     assert drawn.axes == []
-    assert [text.get_text() for text in drawn.texts] == ["No task's recipe was searched for."]
+    assert [text.get_text() for text in drawn.texts] == ["Not searched, but given: Quadratic."]
 
 
 def test_cells_have_a_point_a_seed_and_a_cross_where_there_is_no_number() -> None:

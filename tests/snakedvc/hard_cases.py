@@ -99,7 +99,7 @@ def killed(prepared: Pipeline, folder: Path) -> None:
     if facts.slow:
         prepared.set_value(*facts.slow)
     file = prepared.path / facts.checkpoint
-    for path in prepared.outputs():
+    for path in prepared.outputs_by(facts.interrupted_rules):
         (prepared.path / path).unlink()
     run = prepared.start("snakemake", "--configfile", facts.config, "--cores", "1")
     wait_for(lambda: _stage_process(run.pid) and any((prepared.path / ".snakemake/incomplete").iterdir()))

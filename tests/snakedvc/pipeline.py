@@ -36,6 +36,7 @@ class Facts:
     added_figures: frozenset[str]  # rules of shared outputs that show the new task
     checkpoint: str  # an output of the first rule
     checkpoint_rules: frozenset[str]  # planned when its bytes are replaced
+    interrupted_rules: frozenset[str] | None = None  # what the run makes that is killed; None: everything
     slow: tuple[str, Any] | None = None  # a config value that slows the first rule and changes no byte
 
 
@@ -99,6 +100,14 @@ class Pipeline:
         """Return the results that these DVC stages make."""
         described = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
         return {path for name in stages for path in described[name]["outs"] if not path.startswith(".snakemake/")}
+
+    def outputs_by(self, rules: frozenset[str] | None) -> set[str]:
+        """Return the results that these rules make; all, with None."""
+        described = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
+        if rules is None:
+            return self.outputs_of(set(described))
+        commands = {name: stage["cmd"].split() for name, stage in described.items()}
+        return self.outputs_of({name for name, words in commands.items() if not rules.isdisjoint(words)})
 
     def commit_git(self, message: str) -> None:
         self.git("add", "-A")

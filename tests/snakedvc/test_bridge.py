@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import stat
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from pipeline import Pipeline, age, alive, children, kill, wait_for
 
-from snakedvc.contents import record_path
+from snakedvc.contents import record_path, unify
 
 
 def stages(pipeline: Pipeline) -> dict:
@@ -39,6 +40,19 @@ def test_record_path_is_where_snakemake_looks(tmp_path: Path, length: int) -> No
     output = "results/" + "x" * (length - 8)
     theirs = FilePersistence(path=tmp_path)._record_path(tmp_path, output)
     assert record_path(output) == ".snakemake/metadata/" + Path(theirs).relative_to(tmp_path).as_posix()
+
+
+def test_outputs_of_one_job_have_one_record(tmp_path: Path) -> None:
+    common = {"rule": "train", "input_checksums": {"a": "sha256:0"}, "log": None}
+    records = [common | {"starttime": 10.5 + i, "endtime": 20.25 - i} for i in range(3)]
+    paths = [tmp_path / name for name in "abc"]
+    for path, record in zip(paths, records, strict=True):
+        path.write_text(json.dumps(record, indent=1))
+    (tmp_path / "damaged").write_text("{")
+    unify([*paths, tmp_path / "damaged", tmp_path / "missing"])
+    assert {path.read_bytes() for path in paths} == {paths[0].read_bytes()}
+    assert json.loads(paths[0].read_text()) == common | {"starttime": 10.5, "endtime": 20.25}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c", "damaged"]
 
 
 def test_check_shows_the_difference_and_the_repair(unrun: Pipeline, tmp_path: Path) -> None:

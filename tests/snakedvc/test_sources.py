@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from snakedvc import SnakedvcError, sources
+from snakedvc.sources import forget
 
 Write = Callable[[dict[str, str]], None]
 
@@ -36,6 +37,16 @@ def test_digest_is_sha256_of_raw_bytes_and_paths_are_sorted(write: Write, tmp_pa
     found = sources("p.a")
     assert list(found) == ["src/p/__init__.py", "src/p/a.py", "src/p/b.py"]
     assert found["src/p/b.py"] == hashlib.sha256(b"x = 1\r\n").hexdigest()
+
+
+def test_what_snakemake_compares_is_short_and_changes_with_any_byte_or_path(write: Write) -> None:
+    seen = set()
+    for files in ({"p/a.py": ""}, {"p/a.py": "x = 1\n"}, {"p/b.py": "x = 1\n"}, {"p/a.py": "x = 1\n", "p/b.py": ""}):
+        write(files)
+        forget()
+        seen.add(repr(sources(files=files)))
+    assert len(seen) == 4
+    assert max(map(len, seen)) < 100
 
 
 def test_from_import_of_a_module_and_of_a_name(write: Write) -> None:

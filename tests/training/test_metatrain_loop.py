@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reopt.config import FullEstimator, LearnedConfig, PersistentEstimator, TruncatedEstimator, load_config
+from reopt.config import (
+    ExponentialSchedule,
+    FullEstimator,
+    LearnedConfig,
+    PersistentEstimator,
+    TruncatedEstimator,
+    load_config,
+)
 from reopt.errors import ReoptError
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.metatrain import (
@@ -111,7 +118,7 @@ def test_a_budget_that_is_too_small_is_refused():
 def test_a_run_that_diverges_can_be_kept_with_the_best_it_had(tmp_path):
     """The learning rate grows without bound: the run learns at first and ends as soon as the window can tell."""
     wild = settings(outer_steps=200, learning_rate=0.003)
-    growing = type(wild.training.schedule).model_construct(kind="exponential", factor=30.0, every=20)
+    growing = ExponentialSchedule.model_construct(kind="exponential", factor=30.0, every=20)
     wild = wild.model_copy(update={"training": wild.training.model_copy(update={"schedule": growing})})
     state_file = tmp_path / "state.safetensors"
 

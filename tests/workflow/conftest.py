@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 from pipeline import Facts, Pipeline
 
 from reopt.stages import ANALYSES, FIGURES
@@ -49,24 +50,39 @@ def add_task(config: dict) -> None:
 FACTS = Facts(
     config="config/laptop.yaml",
     upstream_module="src/reopt/training/meta_gradient.py",
-    upstream_rules=frozenset({"metatrain", "figure_training", *AFTER_TRAINING}),
+    upstream_rules=frozenset({"metatrain", "figure_training", "beyond_baseline", *AFTER_TRAINING}),
     figure_module="src/reopt/figures/tuning.py",
     figure_rules=frozenset({"figure_tuning"}),
     value=("analysis.adaptation.gradients", 6),
     value_rules=frozenset({"adaptation", "figure_adaptation", "figure_cells", "claims", "figure_claims"}),
     add_task=add_task,
     added=lambda path: "/bowl/" in path,
-    added_figures=frozenset({"claims", "deviations", "transfer", *(f"figure_{name}" for name in FIGURES)}),
+    added_figures=frozenset({"claims", "deviations", *(f"figure_{name}" for name in FIGURES)}),
     checkpoint="results/laptop/quadratic/optimizers/gru4-s0/best.safetensors",
     checkpoint_rules=frozenset(AFTER_TRAINING),
+    interrupted_rules=frozenset({"metatrain", "figure_training"}),
 )
 
 
 @pytest.fixture(scope="session")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """The pipeline with everything run, recorded, pushed and committed; copy it, do not change it."""
-    folder = tmp_path_factory.mktemp("ready")
-    project = Pipeline(folder / "project", FACTS, {"DVC_SITE_CACHE_DIR": str(folder / "site")})
+def ready(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pipeline:
+    """The pipeline with everything run, recorded, pushed and committed; copy it, do not change it.
+
+    All workers share it: the first that asks makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = base if worker_id == "master" else base.parent
+    project = Pipeline(folder / "ready", FACTS, {"DVC_SITE_CACHE_DIR": str(folder / "site")})
+    with FileLock(folder / "ready.lock"):
+        if not (folder / "ready.done").exists():
+            shutil.rmtree(project.path, ignore_errors=True)  # of a worker that failed
+            make(project)
+            (folder / "ready.done").touch()
+    return project
+
+
+def make(project: Pipeline) -> None:
+    """Fill the folder of the pipeline and run it."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     kept = ("Snakefile", "pyproject.toml", "src/", "workflow/", "profiles/", ".dvc", ".git")
     kept += ("config/laptop.yaml", "config/paper.yaml")
@@ -88,7 +104,6 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     project.dvc("push")
     project.commit_git("the results")
     assert yaml.safe_load((project.path / "dvc.lock").read_text())["stages"]
-    return project
 
 
 @pytest.fixture

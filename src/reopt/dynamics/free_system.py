@@ -25,7 +25,8 @@ class FreeSystem(eqx.Module):
     @property
     def free(self) -> tuple[int, ...]:
         """Indices of the free components in the whole state."""
-        return tuple(i for i in range(self.optimizer.state_size) if i != self.optimizer.clock)
+        clock = self.optimizer.clock
+        return tuple(i for i in range(self.optimizer.state_size) if i != clock)
 
     @property
     def size(self) -> int:

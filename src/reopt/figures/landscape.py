@@ -27,8 +27,9 @@ def draw_landscape(ax: Axes, data: Landscape, color: str) -> None:
     levels = np.unique(np.quantile(height.compressed(), np.linspace(0, 1, LEVELS)))
     if len(levels) > 1:
         u, v = table.columns.to_numpy(dtype=float), table.index.to_numpy(dtype=float)
-        ax.contourf(u, v, height, levels=levels, cmap="Blues_r", alpha=0.85, zorder=0)
-        ax.contour(u, v, height, levels=levels[1:-1], colors="white", linewidths=0.4, linestyles="-", zorder=1)
+        ax.contourf(u, v, height, levels=levels, cmap="Blues_r", alpha=0.85, zorder=0).set_rasterized(True)
+        lines = ax.contour(u, v, height, levels=levels[1:-1], colors="white", linewidths=0.4, linestyles="-", zorder=1)
+        lines.set_rasterized(True)
     path = data.path.sort_values("step")
     for width, shade in ((2.0, "white"), (1.0, color)):
         ax.plot(path["u"], path["v"], color=shade, linewidth=width, zorder=2, gid="path" if shade == color else "rim")

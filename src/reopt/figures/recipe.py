@@ -31,16 +31,17 @@ def draw_value(ax: Axes, table: pd.DataFrame, name: str) -> None:
     # Candidates of the same value stand side by side, in the order in which they were tried.
     place = place + np.linspace(-0.18, 0.18, len(table))
     ax.plot(place[rest], objective[rest], "o", color="#0072B2", markersize=3, markeredgewidth=0, alpha=0.7, gid="tried")
-    ax.plot(
-        place[~finite],
-        np.ones((~finite).sum()),
-        "|",
-        color="#808080",
-        markersize=6,
-        clip_on=False,
-        transform=ax.get_xaxis_transform(),
-        gid="diverged",
-    )
+    if not finite.all():  # an empty line beyond the axes would spoil the layout
+        ax.plot(
+            place[~finite],
+            np.ones((~finite).sum()),
+            "|",
+            color="#808080",
+            markersize=6,
+            clip_on=False,
+            transform=ax.get_xaxis_transform(),
+            gid="diverged",
+        )
     ax.plot(
         place[best], objective[best], "*", color="black", markersize=8, markeredgecolor="white", zorder=3, gid="chosen"
     )
@@ -55,13 +56,17 @@ def _searched(tasks: Mapping[str, pd.DataFrame | None]) -> dict[str, pd.DataFram
     return {task: table for task, table in tasks.items() if table is not None}
 
 
+def _given(tasks: Mapping[str, pd.DataFrame | None]) -> str:
+    return ", ".join(task_title(task) for task, table in tasks.items() if table is None)
+
+
 @styled
 def figure(tasks: Mapping[str, pd.DataFrame | None]) -> Figure:
-    """A row a task that was searched, a column a value; a sentence where there is none."""
+    """A row a task that was searched, a column a value; a sentence where no task was."""
     searched = _searched(tasks)
     if not searched:
         drawing = Figure(figsize=(TEXT_WIDTH, 0.5))
-        drawing.text(0.5, 0.5, "No task's recipe was searched for.", ha="center", va="center")
+        drawing.text(0.5, 0.5, f"Not searched, but given: {_given(tasks)}.", ha="center", va="center")
         return drawing
     drawing = Figure(figsize=(TEXT_WIDTH, 1.3 * len(searched) + 0.3), layout="constrained")
     grid = drawing.subplots(len(searched), len(VALUES), squeeze=False, sharey="row")
@@ -96,9 +101,8 @@ def caption(tasks: Mapping[str, pd.DataFrame | None]) -> str:
             f"{task_title(task)}: {values}, {best['meta_objective']:.3g} in validation ({len(table)} candidates,"
             f" {diverged} diverged)."
         )
-    given = [task_title(task) for task in tasks if task not in searched]
-    if given:
-        parts.append(f"Not searched, but given: {', '.join(given)}.")
+    if given := _given(tasks):
+        parts.append(f"Not searched, but given: {given}.")
     return (
         "Search for the recipe: best meta-objective in validation (no unit) of short meta-trainings against each value"
         " that was searched; a point a candidate, the star the one that was chosen, for all cells of the task. "

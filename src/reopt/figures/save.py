@@ -5,6 +5,7 @@ the order of formats does not matter.
 """
 
 import io
+import re
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +34,16 @@ def render(figure: Figure, kind: str, *, dpi: int | None = None) -> bytes:
             figure.set_layout_engine("none")
             _round_positions(figure)
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=dpi or figure.dpi)
-    return buffer.getvalue()
+    return _PLACE.sub(_shorten, buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+_PLACE = re.compile(rb' (?:d|x|y)="[^"]*"')
+_LONG = re.compile(rb"-?\d+\.\d{3,}")
+
+
+def _shorten(place: re.Match[bytes]) -> bytes:
+    """Coordinates to a hundredth of a point, which no eye resolves."""
+    return _LONG.sub(lambda number: f"{float(number[0]):.2f}".encode(), place[0])
 
 
 def _round_positions(figure: Figure) -> None:
