@@ -23,7 +23,7 @@ from reopt.optimizers.learned import create_learned
 from reopt.tasks.quadratic import Quadratic
 
 STEPS = 60
-few = settings(max_examples=10, deadline=None, derandomize=True)
+few = settings(max_examples=5, deadline=None, derandomize=True)
 rates = st.floats(1e-4, 1.0)
 betas = st.floats(0.3, 0.99)
 

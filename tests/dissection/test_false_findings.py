@@ -10,7 +10,7 @@ from reopt.dissection.examine import examine
 from reopt.dissection.readings import read
 from reopt.tasks.quadratic import Quadratic
 
-DRAWS = 24  # four of each kind; the command takes 200
+DRAWS = 12  # two of each kind; the command takes 200
 
 
 def test_no_verdict_on_optimizers_without_mechanisms_is_false():

@@ -120,7 +120,7 @@ def buffers(planted: dict[complex, complex], direct: float = 0.0) -> Buffers:
 
 
 @draws(
-    12,
+    8,
     rate=log_uniform(1e-4, 10),
     beta=st.one_of(memory(1e-3, 0.999), log_uniform(1e-6, 1e-1), st.sampled_from([0.999, 0.9])),
     nesterov=st.booleans(),
@@ -137,7 +137,7 @@ def test_momentum_and_nesterov(rate: float, beta: float, nesterov: bool):
 
 
 @draws(
-    12,
+    8,
     rates=st.lists(log_uniform(1e-2, 1), min_size=5, max_size=5),
     betas=st.permutations([0.0, 0.3, -0.5, 0.7, 0.9, 0.97, 0.99, 0.999]),
     signs=st.lists(st.sampled_from([-1.0, 1.0]), min_size=5, max_size=5),
@@ -152,7 +152,7 @@ def test_aggregated_momentum_has_all_its_modes(rates: list, betas: list, signs: 
 
 
 @draws(
-    12,
+    8,
     size=st.floats(0.1, 0.99),
     angle=st.floats(0.1, 3.0),
     weight=log_uniform(1e-3, 0.1),
@@ -186,7 +186,7 @@ def clips(h: Array) -> optax.GradientTransformation:
 
 
 @draws(
-    15,
+    10,
     rate=log_uniform(1e-3, 1),
     threshold=log_uniform(1e-3, 3),
     beta=st.just(0.0) | memory(1e-2, 0.9),
@@ -247,7 +247,7 @@ CHAINS = {
 
 @pytest.mark.parametrize("kind", CHAINS)
 @draws(
-    6,
+    4,
     threshold=log_uniform(1e-2, 2),
     decay=memory(5e-3, 0.3),
     beta=st.floats(0.1, 0.98),
@@ -270,7 +270,7 @@ def test_clip_momentum_schedule_and_rmsprop_at_once(
     assert value(findings["remainder"], "r2") > 0.99
 
 
-@draws(8, rate=log_uniform(1e-3, 0.1), decay=memory(1e-3, 0.3))
+@draws(5, rate=log_uniform(1e-3, 0.1), decay=memory(1e-3, 0.3))
 def test_rmsprop(rate: float, decay: float):
     planted = np.full(STEPS + 1, rate)
     _, findings = dissected(drawn(CHAINS["clip, rms, trace, schedule"], NEUTRAL, decay, 0.0, *planted))
@@ -284,7 +284,7 @@ def adam(h: Array) -> optax.GradientTransformation:
     return optax.chain(optax.scale_by_adam(h[1], h[2], eps=h[3]), optax.scale(-h[0]))
 
 
-@draws(8, rate=log_uniform(1e-3, 0.1), b1=memory(1e-2, 0.8), b2=memory(1e-3, 0.2), eps=log_uniform(1e-10, 1e-5))
+@draws(5, rate=log_uniform(1e-3, 0.1), b1=memory(1e-2, 0.8), b2=memory(1e-3, 0.2), eps=log_uniform(1e-10, 1e-5))
 def test_adam(rate: float, b1: float, b2: float, eps: float):
     found, findings = dissected(drawn(adam, rate, b1, b2, eps))
     assert {findings[name].verdict for name in ("momentum", "schedule", "adaptation")} == {PRESENT}

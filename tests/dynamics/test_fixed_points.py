@@ -169,7 +169,7 @@ def test_slow_contraction_is_finished_by_newton():
     assert found.error_bound[0] >= abs(found.points[0, 0] - 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.1, 0.95), st.floats(-2, 2))
 def test_affine_contractions_rest_where_linear_algebra_says(number, radius, gradient):
     rng = np.random.default_rng(number)

@@ -81,7 +81,7 @@ def test_a_rotation_gives_a_conjugate_pair():
     np.testing.assert_allclose(modal_response(found, 20), expected, atol=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 8), st.floats(0.1, 1.5), st.booleans())
 def test_modes_give_the_impulse_response_of_the_matrices(number, size, radius, singular):
     rng = np.random.default_rng(number)

@@ -37,6 +37,9 @@ class Facts:
     checkpoint: str  # an output of the first rule
     checkpoint_rules: frozenset[str]  # planned when its bytes are replaced
     interrupted_rules: frozenset[str] | None = None  # what the run makes that is killed; None: everything
+    small_value: tuple[str, Any] | None = (
+        None  # one that is followed by little, where that of `value` is followed by much
+    )
     slow: tuple[str, Any] | None = None  # a config value that slows the first rule and changes no byte
 
 
