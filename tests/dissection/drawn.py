@@ -48,16 +48,16 @@ class Drawn(Delegate):
 
 def drawn(build: Callable[[Array], optax.GradientTransformation], *hyper: float) -> Drawn:
     """The optimizer of `build(hyper)`, checked once by `from_optax`."""
-    leaves = _leaves(build, len(hyper), hyper)
+    leaves = _leaves(build, hyper)
     with jax.enable_x64(True):
         return Drawn(jnp.asarray(np.asarray(hyper, np.float64)), build, leaves)
 
 
-_checked: dict[tuple, Any] = {}
+_checked: dict[Callable[[Array], Any], Any] = {}
 
 
-def _leaves(build: Callable[[Array], Any], count: int, hyper: tuple[float, ...]) -> Any:
+def _leaves(build: Callable[[Array], Any], hyper: tuple[float, ...]) -> Any:
     """The leaves of the state, which no value of `hyper` changes."""
-    if (build, count) not in _checked:
-        _checked[build, count] = from_optax(build(np.asarray(hyper))).leaves
-    return _checked[build, count]
+    if build not in _checked:
+        _checked[build] = from_optax(build(np.asarray(hyper))).leaves
+    return _checked[build]
