@@ -60,7 +60,7 @@ FACTS = Facts(
     added_figures=frozenset({"claims", "deviations", *(f"figure_{name}" for name in FIGURES)}),
     checkpoint="results/laptop/quadratic/optimizers/gru4-s0/best.safetensors",
     checkpoint_rules=frozenset(AFTER_TRAINING),
-    interrupted_rules=frozenset({"conditions", "figure_conditions"}),
+    interrupted_rules=frozenset({"metatrain", "figure_training"}),
     small_value=("claims.vertical_shift", 0.21),
 )
 
