@@ -6,19 +6,21 @@ For each gradient every seed is followed, as in `fixed_points`, but the work is 
 2. the row of each gradient that moves least is finished by Newton: an anchor, kept if it is stable;
 3. rows take Newton steps with the Jacobian of the nearest anchor (chord steps), as far as these lead in float32, then
    in float64. One arrives if every step at least halves its distance to the anchor, until its own float64 residual is
-   below the tolerance; others take more plain steps, twice as many each time. Where no row of a gradient has arrived
-   after PATIENCE steps, PILOTS of them go on alone, and the others once one of these arrives or runs away: a map that
-   leads nowhere is not iterated in all rows;
+   below the tolerance; others take more plain steps, in longer and longer rounds. Where no row of a gradient has
+   arrived after PATIENCE steps, PILOTS of them go on alone, and the others once one of these arrives or runs away: a
+   map that leads nowhere is not iterated in all rows;
 4. damped Newton from some seeds at some gradients finds unstable points, and these are continued along the ordered
    gradients to all others.
 
 Every point is polished in float64; rows that do not arrive are counted and returned as such.
 
-One jax device is used whatever their number: its matmuls of many rows already run on all cores. LAPACK is held to one
-thread: its threads gain nothing on matrices of this size, and wait for each other where cores are shared.
+One jax device is used whatever their number: its matmuls of many rows already run on all cores. LAPACK works on
+several matrices at once, one a core; on one matrix of this size several threads gain nothing.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -32,17 +34,18 @@ from threadpoolctl import threadpool_limits
 from reopt.dynamics.fixed_points import DIVERGED, ISOLATED, NOT_CONVERGED, error_bounds
 from reopt.dynamics.free_system import CLOCK, FreeSystem, jacobians
 from reopt.dynamics.precision import double_precision, to_double
-from reopt.dynamics.root_finding import _newton_step, _norm, _pad, _padded, residuals
+from reopt.dynamics.root_finding import _norm, _pad, _padded, residuals
 from reopt.dynamics.system import StateUpdate, dynamical_system
 from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import cast
 
-BLOCK = 16  # plain steps before the first look
+BLOCK, GROWTH = 16, 1.5  # plain steps before each look: BLOCK, and GROWTH times those before the last look
 ROWS = 1024  # rows worked on at once, so that they stay in the cache
 POINTS = 32  # Jacobians held at once
 PATIENCE, PILOTS = 16, 16
 CHORDS = 40
+LENGTHS = np.array([1.0, 0.5, 0.25, 0.1, 0.03])[:, None, None]  # of a shortened Newton step
 NEAR = 1e-5  # relative residual to which float32 chord steps lead
 CLOSE = 1e-3  # relative residual below which a poor Newton step may be the rounding of a float32 Jacobian
 
@@ -151,7 +154,7 @@ class _Search:
             if all(np.linalg.norm(point - old) > self.radius for old in here):
                 new.append(index)
         chosen = np.array(new, int)
-        magnitudes = np.abs(np.linalg.eigvals(self.jacobians(points[chosen], numbers[chosen])))
+        magnitudes = np.abs(_on_cores(np.linalg.eigvals, self.jacobians(points[chosen], numbers[chosen])))
         stable = magnitudes.max(axis=1, initial=0) < 1
         for index, values in zip(chosen[stable | unstable], magnitudes[stable | unstable], strict=True):
             self.known[numbers[index]].append(_Point(points[index], values))
@@ -182,23 +185,41 @@ class _Search:
             going = []
             for part, *args in _batches(POINTS, states[active], held[active]):
                 rows = active[part]
-                new, new_residual = (np.array(a)[: rows.size] for a in _quick_step(self.system, self.fast, *args))
+                new, new_residual = (a[: rows.size] for a in self._shortened(self.fast, *args))
                 close = residual[rows] <= CLOSE * np.maximum(1, np.linalg.norm(states[rows], axis=1))
                 rounded = np.flatnonzero(close & (new_residual > 0.1 * residual[rows]))
                 for few, *args in _batches(POINTS, states[rows[rounded]], held[rows[rounded]]):
-                    exact = (np.asarray(a)[: len(few)] for a in _quick_step(self.system, self.system, *args))
-                    new[rounded[few]], new_residual[rounded[few]] = exact
+                    new[rounded[few]], new_residual[rounded[few]] = (
+                        a[: len(few)] for a in self._shortened(self.system, *args)
+                    )
                 slow = (new_residual > 0.7 * residual[rows]) & ~self.small(states[rows], residual[rows])
                 slow = np.flatnonzero(slow & damped)
                 for few, *args in _batches(POINTS, states[rows[slow]], held[rows[slow]]):
-                    better, better_residual = (np.asarray(a)[: len(few)] for a in _newton_step(self.system, *args))
-                    new[slow[few]], new_residual[slow[few]] = better, better_residual
+                    new[slow[few]], new_residual[slow[few]] = (a[: len(few)] for a in self._damped(*args))
                 gain = np.where(self.small(new, new_residual), 0.5, 0.9)  # what creeps has no point near
                 going.append(new_residual < gain * residual[rows])
                 take = new_residual < residual[rows]
                 states[rows[take]], residual[rows[take]] = new[take], new_residual[take]
             active = active[np.concatenate(going)]
         return states, self.small(states, residual) & np.isfinite(residual)
+
+    def _shortened(self, rough: FreeSystem, states: Array, gradients: Array) -> tuple[np.ndarray, np.ndarray]:
+        """The best of shortened Newton steps, with the Jacobian of `rough`, in the precision of its weights."""
+        gap, matrix = _linear_equation(self.system, rough, states, gradients)
+        step = _solve(np.asarray(matrix), np.asarray(gap).astype(matrix.dtype)).astype(gap.dtype)
+        return self._best(gradients, states - LENGTHS * step)
+
+    def _damped(self, states: Array, gradients: Array) -> tuple[np.ndarray, np.ndarray]:
+        """The best of shortened Newton steps, steps by Levenberg and Marquardt, and one plain step."""
+        gap, matrix = _linear_equation(self.system, self.system, states, gradients)
+        matrices, sides = _normal_equations(gap, matrix)
+        solved = _solve(np.asarray(matrices), np.asarray(sides))
+        candidates = (states[None], states[None] - gap, states - LENGTHS * solved[0], states - solved[1:])
+        return self._best(gradients, jnp.concatenate(candidates))
+
+    def _best(self, gradients: Array, candidates: Array) -> tuple[np.ndarray, np.ndarray]:
+        best, residual = _least(self.system, gradients, candidates)
+        return np.array(best), np.array(residual)
 
     def follow(self, starts: np.ndarray, max_iterations: int) -> tuple[np.ndarray, np.ndarray]:
         """Steps 1 to 3: (seed_result by the index within a gradient, seed_residual)."""
@@ -211,7 +232,7 @@ class _Search:
         waiting = np.zeros(count * seeds, bool)
         rest = np.arange(count * seeds)
         while rest.size:
-            goal = np.minimum(2 * taken[rest] + BLOCK, max_iterations)
+            goal = np.minimum((GROWTH * taken[rest]).astype(int) + BLOCK, max_iterations)
             self._step(states, residual, number, rest, goal - taken[rest])
             taken[rest] = goal
             lost = ~(np.linalg.norm(states[rest], axis=1) <= self.limit) | ~np.isfinite(residual[rest])
@@ -319,7 +340,7 @@ class _Search:
         magnitudes = np.array([point.magnitudes for points in self.known for point in points]).reshape(-1, size)
         held = self.gradients[number]
         jacobian = self.jacobians(points, number)
-        singular = np.linalg.svd(np.eye(size) - jacobian, compute_uv=False)
+        singular = _on_cores(lambda part: np.linalg.svd(part, compute_uv=False), np.eye(size) - jacobian)
         firsts = np.cumsum(counts) - counts
         whole = np.where(result >= 0, result + firsts[:, None], result)
         return FixedPointsOver(
@@ -341,7 +362,14 @@ def _batches(most: int, *arrays: np.ndarray) -> Iterator[tuple]:
     """(indices, those rows of each array, the last repeated up to one of few sizes), at most `most` rows at once."""
     for first in range(0, len(arrays[0]), most):
         part = np.arange(first, min(first + most, len(arrays[0])))
-        yield part, *(jnp.asarray(_pad(array[part], _padded(len(part), most))) for array in arrays)
+        yield part, *(jnp.asarray(_pad(array[part], _rounded(len(part), most))) for array in arrays)
+
+
+def _rounded(count: int, most: int) -> int:
+    """The next larger of few sizes: what is compiled for one costs time, and so do rows that only fill it up."""
+    quarter = max(1, most // 4)
+    small = _padded(count)
+    return small if small <= quarter else -(-count // quarter) * quarter
 
 
 @eqx.filter_jit
@@ -357,18 +385,60 @@ def _plain_steps(system: FreeSystem, states: Array, gradients: Array, steps: Arr
 
 
 @eqx.filter_jit
-def _quick_step(system: FreeSystem, rough: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array]:
-    """The best of shortened Newton steps, with the Jacobian of `rough`, in the precision of its weights."""
+def _linear_equation(system: FreeSystem, rough: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array]:
+    """(h - F(h, g), I - J) of each row, the latter by `rough`, in the precision of its weights."""
     weights = jax.tree.leaves(eqx.filter(rough.optimizer, eqx.is_inexact_array))
     dtype = jnp.result_type(*weights) if weights else states.dtype
-    matrix = jnp.eye(states.shape[-1]) - jacobians(rough, states.astype(dtype), gradients.astype(dtype))
-    gap = states - system.step(states, gradients)
-    step = jnp.linalg.solve(matrix.astype(dtype), gap[..., None].astype(dtype))[..., 0].astype(states.dtype)
-    stacked = states - jnp.array([1.0, 0.5, 0.25, 0.1, 0.03])[:, None, None] * step
-    residual = _norm(stacked - system.step(stacked, jnp.broadcast_to(gradients, stacked.shape[:-1])))
+    jacobian = jacobians(rough, states.astype(dtype), gradients.astype(dtype))
+    return states - system.step(states, gradients), jnp.eye(states.shape[-1], dtype=dtype) - jacobian.astype(dtype)
+
+
+@jax.jit
+def _normal_equations(gap: Array, matrix: Array) -> tuple[Array, Array]:
+    """(matrices, right sides) of a Newton step and of steps by Levenberg and Marquardt with four dampings."""
+    eye = jnp.eye(matrix.shape[-1])
+    square = jnp.einsum("pki,pkj->pij", matrix, matrix)
+    slope = jnp.einsum("pki,pk->pi", matrix, gap)
+    size = jnp.mean(jnp.square(matrix), axis=(-2, -1))[:, None, None] * matrix.shape[-1]
+    damping = jnp.array([1e-8, 1e-4, 1e-2, 1.0])[:, None, None, None]
+    sides = jnp.concatenate([gap[None], jnp.broadcast_to(slope, (len(damping), *slope.shape))])
+    return jnp.concatenate([matrix[None], square + damping * size * eye]), sides
+
+
+@eqx.filter_jit
+def _least(system: FreeSystem, gradients: Array, candidates: Array) -> tuple[Array, Array]:
+    """Of candidates [candidate, row, hidden], that of the least residual for each row, and this."""
+    residual = _norm(candidates - system.step(candidates, jnp.broadcast_to(gradients, candidates.shape[:-1])))
     residual = jnp.where(jnp.isfinite(residual), residual, jnp.inf)
-    best, index = jnp.argmin(residual, axis=0), jnp.arange(states.shape[0])
-    return stacked[best, index], residual[best, index]
+    best, index = jnp.argmin(residual, axis=0), jnp.arange(candidates.shape[1])
+    return candidates[best, index], residual[best, index]
+
+
+def _solve(
+    matrices: Float[np.ndarray, "*row hidden hidden"], sides: Float[np.ndarray, "*row hidden"]
+) -> Float[np.ndarray, "*row hidden"]:
+    """Solutions of systems of linear equations; NaN where a matrix is singular."""
+    size = sides.shape[-1]
+    found = _on_cores(_solved, matrices.reshape(-1, size, size), sides.reshape(-1, size, 1))
+    return found.reshape(sides.shape)
+
+
+def _solved(matrices: np.ndarray, sides: np.ndarray) -> np.ndarray:
+    try:
+        return np.linalg.solve(matrices, sides)
+    except np.linalg.LinAlgError:
+        if len(matrices) == 1:
+            return np.full_like(sides, np.nan)
+        return np.concatenate([_solved(one[None], side[None]) for one, side in zip(matrices, sides, strict=True)])
+
+
+def _on_cores(work: Callable[[np.ndarray], np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+    """`work` on arrays of matrices, a share of them on each core: numpy lets other threads run meanwhile."""
+    shares = min(os.cpu_count() or 1, len(arrays[0]))
+    if shares < 2:
+        return work(*arrays)
+    with ThreadPoolExecutor(shares) as pool:
+        return np.concatenate(list(pool.map(work, *(np.array_split(array, shares) for array in arrays))))
 
 
 @eqx.filter_jit
