@@ -26,6 +26,9 @@ def causes(
 
     Writes causes.csv (a row a combination) and worth.csv (what each mechanism is worth) to the folder.
     """
+    from reopt.arithmetic import same_on_all_processors
+
+    same_on_all_processors()
     from reopt.artifacts.tables import read_table, write_table
     from reopt.dynamics.linearization import Linearization
     from reopt.mechanisms import causes as stage

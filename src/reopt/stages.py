@@ -50,7 +50,7 @@ _ANALYSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "gradient_density": (("reopt.mechanisms.clipping",), ("analysis.clipping",)),
     "schedule": (("reopt.mechanisms.schedule",), ()),
     "adaptation": (("reopt.mechanisms.adaptation",), ("analysis.adaptation",)),
-    "causes": (("reopt.mechanisms.causes",), ("evaluation",)),
+    "causes": (("reopt.mechanisms.causes", "reopt.arithmetic"), ("evaluation",)),
 }
 ANALYSES = tuple(name for name in _ANALYSES if name != "causes")  # of every examined subject
 FIGURES = {  # figure: its category in the report

@@ -10,7 +10,7 @@ import pytest
 from reopt.dynamics.linearization import Linearization, linearize
 from reopt.errors import ReoptError
 from reopt.mechanisms.causes import CEILING, COMBINATIONS, causes, clipping_threshold, num_problems, worth
-from reopt.mechanisms.interventions import MECHANISMS, intervene, removed, slow_projector
+from reopt.mechanisms.interventions import MECHANISMS, Summed, intervene, removed, slow_projector
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import SGD, Adam, Momentum, RMSProp
 from reopt.optimizers.learned import create_learned
@@ -179,7 +179,8 @@ def test_the_intact_combination_is_the_optimizer_itself(network):
     assert intact["meta_objective"] == pytest.approx(table["meta_objective"].mean(), rel=1e-6)
     assert (intact["difference"], intact["difference_low"], intact["difference_high"]) == (0, 0, 0)
     assert list(intact[list(MECHANISMS)]) == ["kept"] * 4
-    assert list(found.table["variant"]) == ["factorial"] * 16 + ["linearised", "input_clipped", "tuned_momentum"]
+    others = ["linearised", "input_clipped", "tuned_momentum", "momentum_replaced"]
+    assert list(found.table["variant"]) == ["factorial"] * 16 + others
 
 
 def test_differences_are_those_of_the_means_and_the_contrasts_follow_from_them(network):
@@ -237,6 +238,20 @@ def test_clipping_and_adaptation_removed_leave_a_linear_answer_at_the_fixed_poin
         (update,) = _updates(subject, 3 * GRADIENTS[:1])
         expected = linear.offset + 3 * GRADIENTS[0] * (linear.readout @ linear.input + linear.direct)
         np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_tuned_momentum_takes_the_place_of_the_slow_modes():
+    """Heavy ball has no other modes: without them it answers to the last gradient alone, and the rates add up."""
+    linear = linearize(Momentum(0.1, 0.9), np.zeros(1))
+    subject = Summed(intervene(Momentum(0.1, 0.9), linear, removed("momentum")), Momentum(0.05, 0.8))
+    expected = _updates(SGD(0.1), GRADIENTS) + _updates(Momentum(0.05, 0.8), GRADIENTS)
+    np.testing.assert_allclose(_updates(subject, GRADIENTS), expected, rtol=1e-6)
+    given = {"seed": 0, "num_steps": STEPS, "problems": 4, "threshold": (-1.0, 1.0)}
+    table = causes(Momentum(0.1, 0.9), linear, TASK, tuned_momentum=Momentum(0.05, 0.8), **given).table
+    row = table[table["variant"] == "momentum_replaced"].iloc[0]
+    run = evaluate(subject, TASK, name="x", task_name="quadratic", problems=4, seed=0, num_steps=STEPS).table
+    assert row["momentum"] == "removed"
+    assert row["meta_objective"] == pytest.approx(run["meta_objective"].mean(), rel=1e-5)
 
 
 def test_runs_that_diverge_count_as_the_ceiling_and_are_told():

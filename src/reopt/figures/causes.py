@@ -24,6 +24,7 @@ REFERENCES = {  # colour, dashes, words
     "linearised": ("#000000", (0.0, (4.0, 1.5)), "linearised"),
     "input_clipped": ("#009E73", (0.0, (1.0, 1.2)), "inputs clipped"),
     "tuned_momentum": ("#0072B2", (0.0, (5.0, 1.2, 1.0, 1.2)), "tuned momentum"),
+    "momentum_replaced": ("#CC79A7", (0.0, (2.0, 2.0)), "slow modes replaced by it"),
 }
 LINEAR = 0.01
 """Costs below this, of either sign, are drawn on a linear scale."""

@@ -27,9 +27,10 @@ from jaxtyping import Array, Float
 from reopt.dynamics.linearization import Linearization, linearized_optimizer
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.errors import ReoptError
-from reopt.mechanisms.interventions import MECHANISMS, ClippedInput, intervene, removed
+from reopt.mechanisms.interventions import MECHANISMS, ClippedInput, Summed, intervene, removed
 from reopt.mechanisms.schedule import jump_at_zero
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.learned import cast
 from reopt.tasks.base import Problem, Task
 from reopt.training.evaluate import mean_interval, problem_batches
 from reopt.training.unroll import batch_value_and_grad, unroll
@@ -38,12 +39,15 @@ CEILING = 10.0  # what a run that diverged counts as; an optimizer that does not
 MOST_PARAMS, MOST_PROBLEMS, FEWEST_PROBLEMS = 2**16, 512, 32
 COMBINATIONS = tuple(itertools.product((False, True), repeat=len(MECHANISMS)))  # of what is removed; the intact first
 
+ONLY_MOMENTUM = tuple(name == "momentum" for name in MECHANISMS)
+
 
 class Causes(NamedTuple):
     """The runs, and what follows from them; both tidy, meta-objectives without unit, intervals of 95%.
 
     `table` has a row a subject: `momentum`, `clipping`, `schedule`, `adaptation` (each "kept" or "removed"); `variant`
-    ("factorial"; "linearised", "input_clipped" and "tuned_momentum" have no mechanism removed by hand);
+    ("factorial"; "linearised", "input_clipped" and "tuned_momentum" have no mechanism removed by hand;
+    "momentum_replaced" has its slow modes removed, and the updates of the tuned momentum added instead);
     `meta_objective`, `low`, `high`; `difference`, `difference_low`, `difference_high` to the intact optimizer, paired;
     `diverged`, the share of problems that were not finite or above the ceiling; `problems`, their number.
 
@@ -82,11 +86,13 @@ def causes(
     tuned_momentum: Optimizer | None = None,
 ) -> Causes:
     """Run all combinations, and beside them the linearised optimizer, the optimizer with inputs clipped at
-    `threshold`, (low, high), and `tuned_momentum` if there is one, on the first `problems` evaluation problems of
-    `seed`.
+    `threshold`, (low, high), and if there is a `tuned_momentum` this, by itself and in place of the slow modes, on the
+    first `problems` evaluation problems of `seed`.
 
-    In jax's default precision, as in training. Where the response jumps at g = 0 (inputs by sign), the slope there is
-    the secant over the median |gradient| met at the start.
+    Problems and optimizers are what they are in float32, and the runs are in float64. With a mechanism taken away many
+    runs are chaotic: float32's matmuls, or the last digits of a decomposition in float64, are rounded otherwise on
+    another processor, and such a run makes other results of that (see `reopt.arithmetic`). Where the response jumps at
+    g = 0 (inputs by sign), the slope there is the secant over the median |gradient| met at the start.
     """
     batches = list(problem_batches(task, seed=seed, count=problems))
     probe = _probe(optimizer, linearization, task, batches)
@@ -99,25 +105,30 @@ def causes(
     }
     if tuned_momentum is not None:
         others["tuned_momentum"] = tuned_momentum
+        if optimizer.clock is None:
+            others["momentum_replaced"] = Summed(without[COMBINATIONS.index(ONLY_MOMENTUM)], tuned_momentum)
     runs = _Runs(task, batches, num_steps)
     factorial_values = np.stack([runs.meta_objectives(subject) for subject in without])
     values = np.concatenate([factorial_values, *(runs.meta_objectives(subject)[None] for subject in others.values())])
     variants = ["factorial"] * len(COMBINATIONS) + list(others)
-    states = [*COMBINATIONS, *[COMBINATIONS[0]] * len(others)]
+    states = [*COMBINATIONS, *(ONLY_MOMENTUM if name == "momentum_replaced" else COMBINATIONS[0] for name in others)]
     return Causes(_table(states, variants, values), worth(np.minimum(factorial_values, CEILING)))
 
 
 class _Runs:
-    """The same problems for every subject; what is not a number counts as infinite."""
+    """The same problems for every subject, in float64; what is not a number counts as infinite."""
 
     def __init__(self, task: Task, batches: list[Problem], num_steps: int) -> None:
         self.batches = batches
         self._run = eqx.filter_jit(lambda subject, batch: unroll(subject, task, batch, num_steps).losses)
 
     def meta_objectives(self, subject: Optimizer) -> Float[np.ndarray, " problem"]:
-        losses = np.concatenate([np.asarray(self._run(subject, batch)) for batch in self.batches], axis=1)
+        with double_precision():
+            double = to_double(subject)
+            losses = [np.asarray(self._run(double, cast(batch, jnp.dtype("float64")))) for batch in self.batches]
+        losses = np.concatenate(losses, axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
-            values = np.mean(losses.astype(np.float64), axis=0) / losses[0]
+            values = np.mean(losses, axis=0) / losses[0]
         return np.where(np.isnan(values), np.inf, values)
 
 
@@ -132,10 +143,12 @@ def _probe(optimizer: Optimizer, linearization: Linearization, task: Task, batch
         if float(jump_at_zero(update, jnp.asarray(linearization.point))) == 0:
             return None
 
-    def first(batch: Problem) -> Array:
-        return batch_value_and_grad(task, batch, jax.vmap(task.initial_params)(batch), jnp.asarray(0))[1]
+        @jax.jit
+        def first(batch: Problem) -> Array:
+            return batch_value_and_grad(task, batch, jax.vmap(task.initial_params)(batch), jnp.asarray(0))[1]
 
-    sizes = np.abs(np.concatenate([np.asarray(jax.jit(first)(batch)) for batch in batches]))
+        gradients = [np.asarray(first(cast(batch, jnp.dtype("float64")))) for batch in batches]
+    sizes = np.abs(np.concatenate(gradients))
     sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
     return float(np.median(sizes)) if sizes.size else 1.0
 

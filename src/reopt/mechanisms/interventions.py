@@ -160,6 +160,35 @@ class ClippedInput(Optimizer):
         return self.optimizer.readout(state, jnp.clip(gradient, self.low, self.high))
 
 
+class Summed(Optimizer):
+    """Two optimizers of the same gradients, neither with a clock: their updates are added."""
+
+    one: Optimizer
+    other: Optimizer
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return (
+            *(f"one {name}" for name in self.one.state_names),
+            *(f"other {name}" for name in self.other.state_names),
+        )
+
+    def initial_state(self) -> Array:
+        return jnp.concatenate([self.one.initial_state(), self.other.initial_state()])
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        own, rest = self._parts(state)
+        return jnp.concatenate([self.one.update(own, gradient), self.other.update(rest, gradient)], axis=-1)
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        own, rest = self._parts(state)
+        return self.one.readout(own, gradient) + self.other.readout(rest, gradient)
+
+    def _parts(self, state: Array) -> tuple[Array, Array]:
+        size = self.one.state_size
+        return state[..., :size], state[..., size:]
+
+
 def intervene(
     optimizer: Optimizer, linearization: Linearization, without: Removed, *, probe: float | None = None
 ) -> Intervened:
