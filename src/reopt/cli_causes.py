@@ -46,7 +46,7 @@ def causes(
         target,
         seed=settings.seed,
         num_steps=read.num_steps,
-        problems=stage.num_problems(target, settings.problems),
+        problems=stage.num_problems(target, optimizer, settings.problems),
         threshold=stage.clipping_threshold(table),
         tuned_momentum=load_baseline(momentum) if momentum else None,
     )

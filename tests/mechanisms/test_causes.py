@@ -290,7 +290,9 @@ def test_the_threshold_is_that_at_the_fixed_point_and_infinite_where_there_is_no
         clipping_threshold(table.iloc[:1])
 
 
-def test_fewer_problems_of_many_parameters():
-    assert num_problems(Quadratic(5), 2048) == 512
-    assert num_problems(Quadratic(5), 100) == 100
-    assert num_problems(Quadratic(1000), 2048) == 65
+def test_fewer_problems_of_many_parameters_or_large_states():
+    assert num_problems(Quadratic(5), SGD(0.1), 2048) == 512
+    assert num_problems(Quadratic(5), SGD(0.1), 100) == 100
+    assert num_problems(Quadratic(1000), Momentum(0.1, 0.9), 2048) == 65
+    assert num_problems(Quadratic(1000), _learned(100), 2048) == 41
+    assert num_problems(Quadratic(10_000), _learned(100), 2048) == 32

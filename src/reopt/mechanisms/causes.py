@@ -36,7 +36,8 @@ from reopt.training.evaluate import mean_interval, problem_batches
 from reopt.training.unroll import batch_value_and_grad, unroll
 
 CEILING = 10.0  # what a run that diverged counts as; an optimizer that does nothing has 1
-MOST_PARAMS, MOST_PROBLEMS, FEWEST_PROBLEMS = 2**16, 512, 32
+MOST_PARAMS, MOST_STATES = 2**16, 2**22  # of all problems: parameters, and components of their states
+MOST_PROBLEMS, FEWEST_PROBLEMS = 512, 32
 COMBINATIONS = tuple(itertools.product((False, True), repeat=len(MECHANISMS)))  # of what is removed; the intact first
 
 ONLY_MOMENTUM = tuple(name == "momentum" for name in MECHANISMS)
@@ -59,9 +60,10 @@ class Causes(NamedTuple):
     worth: pd.DataFrame
 
 
-def num_problems(task: Task, wanted: int) -> int:
-    """How many of `wanted` problems are run: of many parameters fewer, but at least 32."""
-    return min(wanted, MOST_PROBLEMS, max(FEWEST_PROBLEMS, MOST_PARAMS // task.num_params))
+def num_problems(task: Task, optimizer: Optimizer, wanted: int) -> int:
+    """How many of `wanted` problems are run: of many parameters or large states fewer, but at least 32."""
+    few = min(MOST_PARAMS // task.num_params, MOST_STATES // (task.num_params * max(1, optimizer.state_size)))
+    return min(wanted, MOST_PROBLEMS, max(FEWEST_PROBLEMS, few))
 
 
 def clipping_threshold(clipping: pd.DataFrame) -> tuple[float, float]:
