@@ -2,9 +2,10 @@
 
 A chaotic run turns the last bit of a sum into another result, in float64 as in float32, and compilers and LAPACK round
 otherwise on each kind of processor: they fuse, or order sums, as its instructions allow. Held to the instructions that
-every x86-64 processor of the last decade has (AVX2 with FMA), they do the same on all of them. Two things stay with the
-machine and are left to the caller: matmuls in float32, whose kernels are chosen apart, and decompositions by LAPACK in
-float64, whose last bits are best rounded away where they enter such a run.
+every x86-64 processor of the last decade has (AVX2 with FMA), they do the same on all of them. Matmuls stay with the
+machine: in float32 their kernels are chosen apart, and the caller does better in float64; large ones are cut into
+blocks by the sizes of its caches. What comes from a process that was not held (a decomposition in float64) is best
+rounded to float32 where it enters such a run.
 """
 
 import os

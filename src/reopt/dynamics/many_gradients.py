@@ -432,7 +432,7 @@ def _solved(matrices: np.ndarray, sides: np.ndarray) -> np.ndarray:
         return np.concatenate([_solved(one[None], side[None]) for one, side in zip(matrices, sides, strict=True)])
 
 
-def _on_cores(work: Callable[[np.ndarray], np.ndarray], *arrays: np.ndarray) -> np.ndarray:
+def _on_cores(work: Callable[..., np.ndarray], *arrays: np.ndarray) -> np.ndarray:
     """`work` on arrays of matrices, a share of them on each core: numpy lets other threads run meanwhile."""
     shares = min(os.cpu_count() or 1, len(arrays[0]))
     if shares < 2:

@@ -127,8 +127,8 @@ class _Runs:
     def meta_objectives(self, subject: Optimizer) -> Float[np.ndarray, " problem"]:
         with double_precision():
             double = to_double(subject)
-            losses = [np.asarray(self._run(double, cast(batch, jnp.dtype("float64")))) for batch in self.batches]
-        losses = np.concatenate(losses, axis=1)
+            runs = [np.asarray(self._run(double, cast(batch, jnp.dtype("float64")))) for batch in self.batches]
+        losses = np.concatenate(runs, axis=1)
         with np.errstate(invalid="ignore", over="ignore"):
             values = np.mean(losses, axis=0) / losses[0]
         return np.where(np.isnan(values), np.inf, values)
