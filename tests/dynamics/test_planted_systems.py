@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jaxtyping import Array
 
 from reopt.dynamics.fixed_points import find_fixed_points, stability
-from reopt.dynamics.many_gradients import find_fixed_points_over
+from reopt.dynamics.many_gradients import _solve, find_fixed_points_over
 from reopt.dynamics.system import dynamical_system
 from reopt.errors import ReoptError
 from reopt.optimizers.learned import create_learned
@@ -424,3 +424,10 @@ def test_what_never_settles_is_counted_as_such():
 def test_refuses_what_is_no_search(seeds, gradients):
     with pytest.raises(ReoptError, match=r"seeds|gradients"):
         find_fixed_points_over(lambda h, g: 0.5 * h + g, seeds, gradients)
+
+
+def test_a_singular_matrix_spoils_its_own_row_alone():
+    matrices = np.array([[[2.0, 1], [0, 4]], [[1, 2], [2, 4]], [[0, 1], [1, 0]]])
+    found = _solve(np.stack([matrices, matrices]), np.stack([[[4.0, 8]] * 3, [[2.0, 4]] * 3]))
+    expected = [[[1, 2], [np.nan, np.nan], [8, 4]], [[0.5, 1], [np.nan, np.nan], [4, 2]]]
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
