@@ -1,24 +1,29 @@
 """The pipeline: from a config to figures, claims and report. Each rule is one `reopt` command."""
 
 import os
+import shlex
 import sys
 
-from reopt.claims import claims_files
-from reopt.config import parse_config, read_yaml
-from reopt.errors import ReoptError
-from reopt.stages import (
-    FIGURES,
+from reopt.mechanisms.registry import mechanism_modules
+from reopt.pipeline.claims import claims_files
+from reopt.pipeline.config import filled, read_yaml
+from reopt.core.errors import ReoptError
+from reopt.optimizers.classical import THEORY
+from reopt.examination.parts import PARTS, files_of
+from reopt.figures.registry import figures
+from reopt.pipeline.stages import (
     baselines_of,
     claims_stage,
+    controlled,
     examined,
+    figure_files,
     figure_stage,
     is_searched,
     judged,
     learned,
     stage,
 )
-from reopt.figure_data import figure_files
-from snakedvc import guard, record, section, sources
+from snakedvc import SnakedvcError, guard, own, record, section, sources
 
 guard(workflow)
 if not workflow.overwrite_configfiles:
@@ -28,14 +33,20 @@ if not workflow.overwrite_configfiles:
 
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or ["config/laptop.yaml"])[0])
 try:
-    NAME = parse_config(read_yaml(CONFIG), CONFIG).name
+    WHOLE = filled(read_yaml(CONFIG), CONFIG)
 except ReoptError as error:
     sys.exit(f"error: {error}")  # a WorkflowError would add where in this file
 if config != read_yaml(CONFIG):
     sys.exit(
         f"error: {CONFIG} must hold the whole config: copy it and change the copy instead of using --config"
     )
+config.update(WHOLE)  # what the file leaves out is its default, for every rule
+NAME = config["name"]
 R = f"results/{NAME}"
+try:
+    own(workflow, R, CONFIG)
+except SnakedvcError as error:
+    sys.exit(f"error: {error}")
 os.environ.update(REOPT_PROGRESS="lines", REOPT_DIE_WITH_PARENT="1")
 # Subjects of one kind are examined by the same compiled programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".reopt/compiled"))
@@ -56,21 +67,34 @@ report: "workflow/report/workflow.rst"
 rule all:
     default_target: True
     input:
-        expand(f"{R}/figures/{{figure}}.svg", figure=FIGURES),
+        expand(f"{R}/figures/{{figure}}.svg", figure=figures()),
+        [
+            f"{R}/{task}/analysis/{subject}/control.csv"
+            for task in config["tasks"]
+            for subject in controlled(config, task)
+        ],
         f"{R}/claims.csv",
         f"{R}/deviations.csv",
+        f"{R}/index.html",
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/metatrain.smk"
 include: "workflow/rules/baselines.smk"
-include: "workflow/rules/record.smk"
+include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/causes.smk"
+include: "workflow/rules/control.smk"
 include: "workflow/rules/beyond.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 include: "workflow/rules/costs.smk"
-include: "workflow/rules/docs.smk"
+
+
+if os.path.isfile("workflow/rules/docs.smk"):  # in the repository of reopt itself
+
+    include: "workflow/rules/docs.smk"
+    include: "workflow/rules/ship.smk"
 
 
 onsuccess:

@@ -12,6 +12,7 @@ PARTS = {
     "meta_gradient": "meta_gradient",
     "floor": "floor",
     "tune": "tune",
+    "tap": "tap",
     "fixed_points": "fixed_points",
     "scaling": "scaling",
     "first_step": "first_step",

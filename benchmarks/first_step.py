@@ -22,7 +22,7 @@ import os
 import jax
 import jax.numpy as jnp
 jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-from reopt.config import load_config
+from reopt.pipeline.config import load_config
 from reopt.tasks.registry import task_module
 from reopt.training.metatrain import make_loop
 

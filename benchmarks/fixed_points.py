@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from reopt.dynamics.free_system import FreeSystem, jacobians
-from reopt.dynamics.many_gradients import FixedPointsOver, find_fixed_points_over
+from reopt.dynamics.autonomous import FreeSystem, jacobians
+from reopt.dynamics.fixed_point_families import FixedPointsOver, find_fixed_points_over
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.root_finding import newton
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import create_learned
-from reopt.training.metatrain import load_learned
+from reopt.optimizers.load import load_learned
 
 UNITS, SEEDS, GRADIENTS, REFERENCE_SEEDS = 256, 1024, 64, 16
 ADAM_STEPS, TIMED_STEPS, ADAM_RATE, REACHED = 1000, 100, 0.01, 1e-8

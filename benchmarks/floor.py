@@ -13,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, flops
 from benchmarks.timing import seconds
-from reopt.training.plan import Plan
+from reopt.training.chunking import Plan
 
 UNITS = 256
 PLAN = Plan(chunks=4)  # that of `meta_gradient_gru256`

@@ -13,18 +13,18 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.timing import result, seconds, turn_by_turn
+from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Problem, Task
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.calm import Calm
+from reopt.training.chunking import choose_plan, devices_for
+from reopt.training.cotangent_clipping import CotangentClipping
 from reopt.training.meta_gradient import make_workspace, meta_gradient_in, meta_value_and_grad
-from reopt.training.plan import choose_plan, devices_for
-from reopt.training.unroll import meta_objective, unroll
 
 TASK, PROBLEMS, STEPS, MEMORY_MB = Quadratic(), 64, 201, 150.0
 SEEDS = 5
 MUST = {256: "ratio >= 1.6, temporaries <= 150 MB", 64: "ratio >= 2"}
-CALM = Calm(4.0, 16)
+CLIPPING = CotangentClipping(4.0, 16)
 
 
 def moving(units: int, seed: int = 0, cell: str = "gru") -> LearnedOptimizer:
@@ -45,10 +45,10 @@ class Ours:
         task: Task = TASK,
         problems: int = PROBLEMS,
         steps: int = STEPS,
-        calm: Calm | None = None,
+        cotangent_clipping: CotangentClipping | None = None,
         memory_mb: float = MEMORY_MB,
     ) -> None:
-        group = calm.group or 1 if calm else 1
+        group = cotangent_clipping.group or 1 if cotangent_clipping else 1
         devices = devices_for(problems, group)
         self.plan = choose_plan(
             optimizer,
@@ -65,7 +65,7 @@ class Ours:
         self._workspace = jax.device_put(make_workspace(optimizer, task, batch, **size), shared)
 
         def gradient(workspace: Any, optimizer: LearnedOptimizer, problems: Problem) -> Any:
-            return meta_gradient_in(workspace, optimizer, task, problems, calm=calm, **size)
+            return meta_gradient_in(workspace, optimizer, task, problems, cotangent_clipping=cotangent_clipping, **size)
 
         self._gradient = jax.jit(gradient, donate_argnums=0)
         temporary = self._gradient.lower(self._workspace, optimizer, batch).compile().memory_analysis()
@@ -103,7 +103,7 @@ def run(runs: int, peak: float) -> list[dict]:
     rows = []
     for units in (256, 64):
         optimizer, problems = moving(units), TASK.sample_batch(jax.random.key(1), PROBLEMS)
-        fast, calmed = Ours(optimizer), Ours(optimizer, calm=CALM)
+        fast, clipped = Ours(optimizer), Ours(optimizer, cotangent_clipping=CLIPPING)
         reference = plain.lower(optimizer, problems).compile()
         timing = turn_by_turn(lambda: fast(optimizer, problems), lambda: plain(optimizer, problems), runs)  # noqa: B023
         rows.append(
@@ -115,7 +115,7 @@ def run(runs: int, peak: float) -> list[dict]:
                 must=MUST[units],
                 temporaries_mb=fast.temporaries_mb,
                 reference_temporaries_mb=reference.memory_analysis().temp_size_in_bytes / 1e6,
-                calmed_s=median(lambda: calmed(optimizer, problems), runs),  # noqa: B023
+                clipped_s=median(lambda: clipped(optimizer, problems), runs),  # noqa: B023
             )
         )
 

@@ -20,7 +20,7 @@ from scipy import stats
 from benchmarks.meta_gradient import PROBLEMS, STEPS, TASK, Ours, flops, moving
 from benchmarks.timing import Timing, result, seconds, turn_by_turn
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.plan import Plan
+from reopt.training.chunking import Plan
 
 BASE = {"units": 64, "problems": 32, "dimension": 5, "steps": 64}
 POINTS = {

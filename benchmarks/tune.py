@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.timing import Timing, result, seconds
-from reopt.config import load_config
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import meta_objective, unroll
+from reopt.optimizers.load import build_baseline
+from reopt.pipeline.config import load_config
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.problem_keys import problem_key
-from reopt.training.tune import build_baseline, draw_hyperparameters, score_draws
-from reopt.training.unroll import meta_objective, unroll
+from reopt.training.tune import draw_hyperparameters, score_draws
 
 TASK, PROBLEMS, STEPS, DRAWS = Quadratic(), 64, 201, 2500
 BASELINES = ("momentum", "rmsprop", "adam", "adam_decay")

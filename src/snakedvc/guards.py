@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .contents import freshen
-from .recording import note
+from .errors import SnakedvcError
+from .recording import note, pending, record_pending, unrecorded
+from .records import bring_in
+from .snakemake_jobs import NESTED, note_config
 
 _PR_SET_PDEATHSIG = 1
 _alive: Any = None  # the open lock file of this process; the kernel frees the lock when the process ends
@@ -23,21 +26,49 @@ def guard(workflow: Any) -> None:
     """Make this Snakemake run safe against earlier kills and replaced files; call it first in the Snakefile.
 
     - Lock files left by a killed run are removed, unless another Snakemake is alive here.
+    - What an earlier run made and could not record is recorded first; a dry run only says so.
+    - Snakemake gets the records of results that DVC brought.
     - A file whose bytes are not those its consumers have recorded gets a new time stamp: Snakemake compares
       contents only of files that look newer.
-    - The jobs of the run are noted before they start (`onstart`), so that `record` can tell which ran,
-      even if this run is killed and the next one finishes. A Snakefile with its own `onstart:` must call
-      `snakedvc.note(workflow)` there.
+    - The jobs of the run are noted before they start (`onstart`), so that they are recorded even if this run is
+      killed. A Snakefile with its own `onstart:` must call `snakedvc.note(workflow)` there.
+
+    Raises:
+        SystemExit: with 1, if what an earlier run made cannot be recorded.
     """
     if not workflow.is_main_process:
         return
-    if os.environ.get("DVC_STAGE"):
+    in_stage = bool(os.environ.get("DVC_STAGE"))
+    if in_stage:
         die_with_parent()
-    freshen()
+    note_config(workflow)
     if workflow.output_settings.dryrun:
-        return
-    clear_stale_locks()
-    workflow.onstart(lambda log: note(workflow))
+        if NESTED not in os.environ:
+            _say_pending()
+    elif clear_stale_locks() and not in_stage:
+        _record_pending()
+    bring_in(unrecorded())
+    freshen()
+    if not workflow.output_settings.dryrun:
+        workflow.onstart(lambda log: note(workflow))
+
+
+def _say_pending() -> None:
+    for config in pending():
+        print(
+            f"snakedvc: an earlier run with {config} is not recorded in DVC yet: `snakemake` or "
+            f"`python -m snakedvc record` does that.",
+            file=sys.stderr,
+        )
+
+
+def _record_pending() -> None:
+    try:
+        record_pending()
+    except SnakedvcError as error:
+        for line in str(error).splitlines():
+            print(f"snakedvc: what an earlier run made cannot be recorded. {line}", file=sys.stderr)
+        sys.exit(1)
 
 
 def clear_stale_locks(folder: Path = Path(".snakemake")) -> bool:

@@ -1,95 +1,143 @@
-"""After a run: DVC is told of exactly the jobs that ran.
+"""After a run: what was made is recorded in DVC, at once or at the start of the next run.
 
-`note` writes down, before the jobs start, which are about to run and the digest of Snakemake's record of each
-output at that time. A job ran if that record has changed since. The notes outlive a killed or failed run, so
-the next successful one records what finished then, too.
+Before the jobs start, `note` writes down which outputs are about to be made, and the digest of Snakemake's record of
+each. The note goes when the results are recorded. If it is still there at the start of a run, an earlier run was cut
+off, or failed, before that; then that comes first.
 """
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from . import stages as _stages
-from .contents import record_path
+from .contents import md5_of, record_of, record_path
 from .errors import SnakedvcError
+from .families import families
+from .lockfile import read_lock
+from .recorder import Report, alone
+from .records import read_records
 from .settings import read_settings
-from .snakemake_jobs import configfile_of, jobs_in, planned_in
-from .state import read_json, write_json
+from .snakemake_jobs import NESTED, configfile_of, is_whole, jobs_in, planned_in, sources_changed
+from .state import MEMORY, read_json, write_json
 
-_NOTES = Path(".snakemake/snakedvc/planned.json")  # {output: digest of its record before, or None}
-_DVC_YAML = Path("dvc.yaml")
+_NOTES = MEMORY / "planned.json"  # {config: {output: digest of its record before, or None}}
+
+Notes = dict[str, dict[str, str | None]]
 
 
 def note(workflow: Any) -> None:
-    """Write down which jobs this run is about to run (the `onstart` of a guarded Snakefile)."""
-    if _unversioned(workflow) is not None:
+    """Write down which jobs this run is about to run (the `onstart` of a guarded Snakefile).
+
+    Raises:
+        SystemExit: with 1, before anything runs: what it would make belongs to no stage of `dvc.yaml`.
+    """
+    if unversioned(workflow) is not None:
         return
-    planned = [path for job in planned_in(workflow) for path in job.output]
-    with _alone():
-        write_json(_NOTES, {path: _record_digest(path) for path in planned} | read_json(_NOTES, {}))
+    config, _ = configfile_of(workflow)
+    exclude = read_settings().exclude
+    jobs = [job for job in planned_in(workflow) if job.rule not in exclude]
+    planned = sorted(path for job in jobs for path in job.output)
+    try:
+        stages = families(str(config))
+    except SnakedvcError as error:
+        _say(str(error))
+        sys.exit(1)
+    homeless = [path for path in planned if not any(family.owns(path) for family in stages)]
+    if homeless:
+        more = f" and {len(homeless) - 1} more" if len(homeless) > 1 else ""
+        _say(
+            f"nothing was run: {homeless[0]}{more} would belong to no stage of dvc.yaml. Add a stage, or a value to a "
+            "matrix; `python -m snakedvc check` names every gap."
+        )
+        sys.exit(1)
+    note_outputs(str(config), planned)
+
+
+def note_outputs(config: str, outputs: Iterable[str]) -> None:
+    """Write down that Snakemake's records of these outputs are about to change, and are to be recorded then."""
+    with alone():
+        notes: Notes = read_json(_NOTES, {})
+        notes[config] = {path: _record_digest(path) for path in outputs} | notes.get(config, {})
+        write_json(_NOTES, notes)
 
 
 def record(workflow: Any) -> None:
-    """Record in `dvc.lock` (and `dvc.yaml`) the stages that ran; called in `onsuccess:`.
+    """Record the results of a successful run; called in `onsuccess:`.
 
-    Does nothing inside a DVC stage (DVC records it itself) and for configs that are not versioned. A failure
-    is told in a sentence; the results stay, and the next run tries again.
+    Does nothing inside a DVC stage (DVC records it itself) and for configs that are not versioned.
+
+    Raises:
+        SystemExit: with 1, so that Snakemake ends with it: the results are complete, but not recorded. The next run
+            tries again before anything else.
     """
-    if os.environ.get("DVC_STAGE") or workflow.output_settings.dryrun:
+    if os.environ.get("DVC_STAGE") or NESTED in os.environ or workflow.output_settings.dryrun:
         return
-    reason = _unversioned(workflow)
+    reason = unversioned(workflow)
     if reason is not None:
         _say(f"nothing recorded in DVC, {reason}.")
         return
+    config, _ = configfile_of(workflow)
+    outputs = None
+    if is_whole(workflow) and not sources_changed(workflow):
+        exclude = read_settings().exclude
+        outputs = [path for job in jobs_in(workflow) if job.rule not in exclude for path in job.output]
     try:
-        with _alone():
-            _record(workflow)
+        _record(str(config), outputs)
     except SnakedvcError as error:
         _say(f"the results are complete, but DVC has not recorded them. {error}")
+        _say("try again with `snakemake` or `python -m snakedvc record`.")
+        sys.exit(1)
 
 
-def _record(workflow: Any) -> None:
-    notes = read_json(_NOTES, {})
-    ran = {
-        path for path, before in notes.items() if _record_digest(path) not in (None, before) and os.path.exists(path)
-    }
-    settings = read_settings()
-    config, _ = configfile_of(workflow)
-    current = _stages.stages_of(str(config), jobs_in(workflow), settings)
-    old = _stages.load(_DVC_YAML)
-    new = _stages.merged(old, {name: stage for name, stage in current.items() if not ran.isdisjoint(stage["outs"])})
-    if new != old:
-        _DVC_YAML.write_text(_stages.dump(new))
-    names = sorted(name for name, stage in new.items() if not ran.isdisjoint(stage["outs"]))
-    if names:
-        commit(names)
-        _say(f"recorded in dvc.lock: {_listed(names)}{'; dvc.yaml brought in step' if new != old else ''}.")
-    mine = {path for job in jobs_in(workflow) for path in job.output}
-    if others := {path: before for path, before in notes.items() if path not in mine | ran}:
-        write_json(_NOTES, others)  # of a run beside this one, or of one that was cut off with another config
-    else:
-        _NOTES.unlink(missing_ok=True)
+def pending() -> list[str]:
+    """Return the configs of which something was made that is not recorded: a run was cut off, or failed."""
+    notes: Notes = read_json(_NOTES, {})
+    return [config for config, outputs in notes.items() if any(_ran(*entry) for entry in outputs.items())]
 
 
-def commit(names: list[str]) -> None:
-    """Commit the named stages of `dvc.yaml`, in a process of its own.
+def unrecorded() -> set[str]:
+    """Return the outputs that were made and are not recorded."""
+    notes: Notes = read_json(_NOTES, {})
+    return {path for outputs in notes.values() for path, before in outputs.items() if _ran(path, before)}
+
+
+def record_pending() -> None:
+    """Record what earlier runs made and did not record.
 
     Raises:
-        SnakedvcError: DVC refused; the sentence ends with its words and the command that tries again.
+        SnakedvcError: it cannot be recorded.
     """
-    command = [sys.executable, "-m", "snakedvc.dvc_commit"]
-    done = subprocess.run(command, check=False, input="\n".join(names), capture_output=True, text=True)
-    if done.returncode:
-        words = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SnakedvcError(f"DVC says: {words} Try again with: dvc commit -f {' '.join(names)}")
+    for config in pending():
+        if _is_recorded(config) or _lacks_files(config):
+            continue
+        _say(f"an earlier run with {config} was not recorded; doing that first.")
+        _record(config, None)
 
 
-def _unversioned(workflow: Any) -> str | None:
+def forget_notes(config: str, keep: Report) -> None:
+    """Drop the notes of a config, but for outputs of stages that could not be recorded."""
+    with alone():
+        notes: Notes = read_json(_NOTES, {})
+        of_stages = [family for family in families(config) if family.name in {*keep.waiting, *keep.altered}]
+        mine = notes.pop(config, {})
+        rest = {
+            path: before
+            for path, before in mine.items()
+            if path in keep.unowned or any(family.owns(path) for family in of_stages)
+        }
+        if rest:
+            notes[config] = rest
+        if notes:
+            write_json(_NOTES, notes)
+        else:
+            _NOTES.unlink(missing_ok=True)
+
+
+def unversioned(workflow: Any) -> str | None:
     """Return why nothing of this run is versioned, or None if it is."""
     config, why = configfile_of(workflow)
     try:
@@ -100,25 +148,64 @@ def _unversioned(workflow: Any) -> str | None:
     return f"{config} is not among the configs of [tool.snakedvc]"
 
 
+def _record(config: str, outputs: list[str] | None) -> None:
+    """Record a config in a process of its own."""
+    order = json.dumps({"config": config, "outputs": outputs, "planned": []})
+    command = [sys.executable, "-m", "snakedvc.record_process"]
+    done = subprocess.run(command, check=False, input=order, capture_output=True, text=True)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or ["no message"]
+        raise SnakedvcError(words[-1])
+    report = Report(**json.loads(done.stdout.splitlines()[-1]))
+    forget_notes(config, report)
+    if report.recorded:
+        _say(f"recorded in dvc.lock: {_listed(report.recorded)}.")
+    if report.problem():
+        raise SnakedvcError(report.problem())
+
+
+def _ran(output: str, before: str | None) -> bool:
+    return os.path.exists(output) and _record_digest(output) not in (None, before)
+
+
+def _is_recorded(config: str) -> bool:
+    """Tell whether what the notes name was recorded after all, by `dvc repro` or just before a kill; then drop them."""
+    outputs = [path for path, before in read_json(_NOTES, {}).get(config, {}).items() if _ran(path, before)]
+    if any(not any(family.owns(path) for family in families(config)) for path in outputs):
+        return False
+    locked = {out["path"]: out["md5"] for entry in read_lock().values() for out in entry["outs"]}
+    for family in families(config):
+        noted = [path for path in outputs if family.owns(path)]
+        if not noted:
+            continue
+        if not os.path.isfile(family.records) or md5_of(family.records) != locked.get(family.records):
+            return False
+        recorded = read_records(family.records)
+        if any(path not in recorded or recorded[path].record != record_of(path) for path in noted):
+            return False
+    forget_notes(config, Report())
+    return True
+
+
+def _lacks_files(config: str) -> bool:
+    """Tell whether every stage that the notes concern lacks files: nothing can be recorded yet."""
+    noted = read_json(_NOTES, {}).get(config, {})
+    concerned = [
+        family for family in families(config) if any(_ran(path, noted[path]) for path in noted if family.owns(path))
+    ]
+    if any(not any(family.owns(path) for family in concerned) for path in noted if _ran(path, noted[path])):
+        return False
+    return bool(concerned) and all(
+        any(not os.path.isfile(path) for path in {*read_records(family.records), *filter(family.owns, noted)})
+        for family in concerned
+    )
+
+
 def _record_digest(output: str) -> str | None:
     try:
         return hashlib.md5(Path(record_path(output)).read_bytes(), usedforsecurity=False).hexdigest()
     except OSError:
         return None
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Let one Snakemake at a time write notes, `dvc.yaml` and `dvc.lock`."""
-    _NOTES.parent.mkdir(parents=True, exist_ok=True)
-    with open(_NOTES.with_name("recording.lock"), "w") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: DVC's own lock remains
-            pass
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _listed(names: list[str]) -> str:
@@ -127,4 +214,5 @@ def _listed(names: list[str]) -> str:
 
 
 def _say(sentence: str) -> None:
-    print(f"snakedvc: {sentence}", file=sys.stderr)
+    for line in sentence.splitlines():
+        print(f"snakedvc: {line}", file=sys.stderr)

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reopt.core.errors import ReoptError
 from reopt.dynamics.linearization import linearize, linearized_optimizer
-from reopt.errors import ReoptError
+from reopt.evaluation.unroll import unroll
 from reopt.optimizers.classical import SGD, Adam, Momentum, Nesterov, RMSProp
 from reopt.optimizers.learned import cast, create_learned
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.unroll import unroll
 
 
 @pytest.fixture(scope="module")

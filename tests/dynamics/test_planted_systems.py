@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
+from reopt.core.errors import ReoptError
+from reopt.dynamics.fixed_point_families import _solve, find_fixed_points_over
 from reopt.dynamics.fixed_points import find_fixed_points, stability
-from reopt.dynamics.many_gradients import _solve, find_fixed_points_over
 from reopt.dynamics.system import dynamical_system
-from reopt.errors import ReoptError
 from reopt.optimizers.learned import create_learned
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -160,6 +160,7 @@ def test_a_cubic_system_has_three(number, size, slope, width, saddles):
     check(found, system.at(np.array([-width, 0, width])), [saddles, saddles + 1, saddles], size)
 
 
+@pytest.mark.long
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(SEEDS, st.sampled_from([1, 3, 8]), st.sampled_from([3, 11]))
 def test_a_piecewise_linear_system_has_three_or_eleven(number, size, count):
@@ -181,6 +182,7 @@ def test_a_piecewise_linear_system_has_three_or_eleven(number, size, count):
     assert (found.unstable_directions > 0).sum() == count // 2
 
 
+@pytest.mark.long
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(SEEDS, st.sampled_from([2, 3, 8]))
 def test_a_line_is_said_to_be_one(number, size):
@@ -195,6 +197,7 @@ def test_a_line_is_said_to_be_one(number, size):
     np.testing.assert_allclose(off[1:], 0, atol=1e-8)
 
 
+@pytest.mark.long
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(SEEDS, st.floats(0.5, 2))
 def test_a_ring_is_one_continuum(number, radius):
@@ -242,6 +245,7 @@ def bistable_gru(units, weight=3.0):
     )
 
 
+@pytest.mark.long
 def test_a_planted_bistable_gru_under_many_gradients_at_once():
     """h_0 = tanh(3 h_0 + a g) has three solutions for a small a g, one for a large one; the rest follow from h_0."""
     units = 24
@@ -275,6 +279,7 @@ def test_a_planted_bistable_gru_under_many_gradients_at_once():
     assert {len(true) for true in [np.flatnonzero(found.gradient == n) for n in range(9)]} == {1, 3}
 
 
+@pytest.mark.long
 def test_a_random_gru_with_one_attractor_has_one_point():
     optimizer = create_learned(jax.random.key(5), cell="gru", units=64)
     seeds = np.random.default_rng(1).normal(size=(64, 64))
@@ -348,6 +353,7 @@ def check_over(found, system, gradients, roots, more):
     assert found.isolated.all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [0, 1])
 def test_attractors_and_saddles_of_a_driven_cubic_in_64_dimensions(number):
     system, seeds, gradients, roots = driven(number)
@@ -361,6 +367,7 @@ def test_attractors_and_saddles_of_a_driven_cubic_in_64_dimensions(number):
     np.testing.assert_array_equal(found.members, np.bincount(found.seed_result.ravel(), minlength=len(found.points)))
 
 
+@pytest.mark.long
 def test_where_every_point_is_a_saddle_all_seeds_run_away():
     system, seeds, gradients, roots = driven(2, unstable=1)
     found = find_fixed_points_over(system, seeds, gradients)
@@ -369,6 +376,7 @@ def test_where_every_point_is_a_saddle_all_seeds_run_away():
     np.testing.assert_array_equal(found.members, 0)
 
 
+@pytest.mark.long
 def test_many_gradients_agree_with_the_search_under_one():
     system, seeds, gradients, _ = driven(3)
     over = find_fixed_points_over(system, seeds, gradients[4:5])
@@ -382,6 +390,7 @@ def test_many_gradients_agree_with_the_search_under_one():
     np.testing.assert_array_equal(over.seed_result[0], order[one.seed_result])
 
 
+@pytest.mark.long
 def test_seeds_on_a_cycle_are_counted_and_those_beside_it_are_not():
     """Above the middle root y_1 and y_2 end on a circle, below it at rest."""
     system, seeds, _, roots = driven(4, Cycling, still=2)

@@ -1,16 +1,18 @@
 """Recording against the unroll, and principal components against a singular value decomposition."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reopt.core.errors import ReoptError
 from reopt.dynamics.pca import pca, project
-from reopt.dynamics.record import record
-from reopt.errors import ReoptError
-from reopt.optimizers.classical import SGD, Momentum
+from reopt.dynamics.record import record, refuse_other_recording
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import unroll
+from reopt.optimizers.classical import SGD, Adam, Momentum
+from reopt.optimizers.learned import create_learned
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.problem_keys import problem_key
-from reopt.training.unroll import unroll
 
 
 def test_recording_is_the_run_that_unroll_makes():
@@ -34,6 +36,14 @@ def test_recording_keeps_evenly_spread_parameters():
     np.testing.assert_array_equal(part.params, [0, 4, 8])
     np.testing.assert_allclose(part.gradients, full.gradients[..., [0, 4, 8]], rtol=1e-5)
     np.testing.assert_allclose(part.losses, full.losses, rtol=1e-5)
+
+
+def test_updates_are_kept_of_the_first_problems_and_gradients_of_all():
+    run = record(SGD(0.1), Quadratic(), seed=1, num_steps=3, problems=70, state_problems=2)
+    assert run.gradients.shape == (3, 70, 5)
+    assert run.updates.shape == (3, 64, 5)
+    np.testing.assert_allclose(run.updates, -0.1 * run.gradients[:, :64], rtol=1e-6)
+    refuse_other_recording(run, SGD(0.1), "here")
 
 
 def test_recording_refuses_more_states_than_problems():
@@ -80,3 +90,43 @@ def test_pca_of_states_without_variance(states):
 def test_recording_leaves_float32_alone():
     record(SGD(0.1), Quadratic(), seed=0, num_steps=2, problems=1, state_problems=1)
     assert jnp.zeros(1).dtype == jnp.float32
+
+
+def recording_of(optimizer):
+    return record(optimizer, Quadratic(), seed=0, num_steps=12, problems=3, state_problems=2)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [SGD(0.1), Adam(0.01), Momentum(1e30, 0.9), create_learned(jax.random.key(1), cell="gru", units=3)]
+)
+def test_a_recording_is_known_to_be_its_optimizers(optimizer):
+    """Also one of runs that leave the numbers at once (a rate of 1e30)."""
+    refuse_other_recording(recording_of(optimizer), optimizer, "r.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gradients": np.nan}, "no gradient that is finite"),
+        ({"gradients": np.inf}, "no gradient that is finite"),
+        ({"gradients": 0.0}, "no gradient that is finite"),
+        ({"states": np.nan}, "begin in states"),
+        ({"states": 0.0}, "states do not follow"),
+        ({"states": np.inf}, "begin in states"),
+        ({"updates": 0.0}, "updates do not follow"),
+        ({"updates": np.nan}, "updates do not follow"),
+        (dict.fromkeys(("gradients", "states", "updates", "losses"), np.nan), "no gradient"),
+        (dict.fromkeys(("gradients", "states", "updates", "losses"), 0.0), "no gradient"),
+    ],
+)
+def test_recorded_numbers_that_are_none_are_refused(change, said):
+    optimizer = Momentum(0.1, 0.9)
+    runs = recording_of(optimizer)
+    filled = {name: np.full_like(getattr(runs, name), value) for name, value in change.items()}
+    with pytest.raises(ReoptError, match=f"r.npz: .*{said}"):
+        refuse_other_recording(runs._replace(**filled), optimizer, "r.npz")
+
+
+def test_a_recording_of_another_optimizer_is_refused():
+    with pytest.raises(ReoptError, match="of another optimizer"):
+        refuse_other_recording(recording_of(Momentum(0.1, 0.9)), Momentum(0.2, 0.5), "r.npz")

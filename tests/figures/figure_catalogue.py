@@ -5,28 +5,12 @@ from types import ModuleType
 from typing import Any
 
 import figure_data
+import pandas as pd
 
-NAMES = [
-    "performance",
-    "momentum",
-    "clipping",
-    "schedule",
-    "adaptation",
-    "cells",
-    "conditions",
-    "training",
-    "recipe",
-    "tuning",
-    "hyperparameters",
-    "linearized",
-    "causes",
-    "beyond",
-    "claims",
-    "difference",
-    "remainder",
-]
-OF_NO_TASK = ("claims", "difference", "remainder")
+from reopt.figures.registry import figures
 
+NAMES = [*figures(), "difference", "remainder"]
+OF_NO_TASK = ("difference", "remainder")
 
 OF_RUNS = ("performance", "training")
 TASKS = ("quadratic", "rosenbrock", "two_moons", "mnist")
@@ -40,15 +24,21 @@ def arguments(name: str, tasks: tuple[str, ...] = ("quadratic",)) -> Any:
     """What `figure` and `caption` of that module take."""
     if name in OF_NO_TASK:
         return getattr(figure_data, name)()
+    if name == "claims":
+        return by_task(figure_data.claims())
     if name == "beyond":
         return {task: figure_data.beyond(home=task) for task in tasks}
     return {task: getattr(figure_data, name)() for task in tasks}
 
 
+def by_task(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {str(task): rows for task, rows in table.groupby("task", sort=False)}
+
+
 def many(name: str) -> Any:
     """The same for four tasks with many runs each."""
     if name == "claims":
-        return figure_data.claims_of_many()
+        return by_task(figure_data.claims_of_many())
     given = arguments(name, TASKS)
     if name in OF_RUNS:
         return {task: getattr(figure_data, name)(runs=figure_data.MANY) for task in TASKS}

@@ -20,17 +20,17 @@ def test_update_functions_at_the_initial_state_and_the_fixed_point() -> None:
     assert legend_texts(drawn) == ["initial state", "fixed point", "other seeds", "whole run", "first 10 steps"]
 
 
-def test_thresholds_lie_on_the_curve_and_missing_ones_are_left_out() -> None:
+def test_half_slope_marks_lie_on_the_curve_and_missing_ones_are_left_out() -> None:
     drawn = figure({"quadratic": figure_data.clipping()})
-    above, below = named(drawn, "threshold initial")
+    above, below = named(drawn, "half slope initial")
     assert above.get_xdata()[0] == pytest.approx(THRESHOLD)
     assert below.get_xdata()[0] == pytest.approx(-THRESHOLD)
     value, _ = figure_data.update(np.array([THRESHOLD]), 0.3, 1.0)
     assert above.get_ydata()[0] == pytest.approx(value[0], abs=0.02)
-    assert len(named(drawn, "threshold fixed_point")) == 1
+    assert len(named(drawn, "half slope fixed_point")) == 1
 
 
-def test_relative_slope_starts_at_one_and_is_half_at_the_threshold() -> None:
+def test_relative_slope_starts_at_one_and_is_half_at_the_half_slope_gradient() -> None:
     drawn = figure({"quadratic": figure_data.clipping()})
     for sign in ("+1", "-1"):
         (line,) = named(drawn, f"slope initial {sign}")
@@ -58,14 +58,31 @@ def test_function_and_density_share_their_axis() -> None:
     assert update.axes.get_xlim() == density.axes.get_xlim() == (-4, 4)
 
 
-def test_caption_tells_thresholds_and_share() -> None:
+def test_caption_tells_half_slope_gradients_and_share() -> None:
     data = figure_data.clipping()
     assert "size of 1.76, 1.76" in caption({"quadratic": data})
     assert "1.2% of the gradients met" in caption({"quadratic": data})
-    unknown = data.clipping.assign(fraction_beyond=np.nan)
+    unknown = data.clipping.assign(fraction_beyond_half_slope=np.nan)
     assert "an unknown share of the gradients" in caption({"quadratic": data._replace(clipping=unknown)})
-    never = data.clipping.assign(threshold_positive=np.nan)
+    never = data.clipping.assign(half_slope_positive=np.nan)
     assert "beyond the range, 1.76" in caption({"quadratic": data._replace(clipping=never)})
+
+
+def test_the_caption_names_the_places_that_are_drawn() -> None:
+    """At the start Adam's slope holds for gradients of its eps, smaller than any on the grid: not drawn, not named."""
+    data = figure_data.clipping()
+    assert "gradient at the initial state and at the fixed point; circles mark" in caption({"quadratic": data})
+    sizes = data.update_functions["gradient"].abs()
+    unseen = data.clipping.assign(
+        half_slope_positive=1e-9 * sizes.max(), half_slope_negative=1e-9 * sizes.max(), shift=0.0
+    )
+    curve = data.update_functions.query("place == 'initial' and shift == 0")
+    running = data._replace(clipping=unseen, operating=curve.assign(step=7))
+    told = caption({"quadratic": running})
+    assert "in the state of a run, halfway" in told
+    assert "the slope halves below the smallest gradient drawn" in told
+    assert not any(words in told for words in ("at the fixed point", "circles", "size of"))
+    assert not named(figure({"quadratic": running}), "update initial")
 
 
 def test_other_seeds_are_thin_and_grey() -> None:

@@ -108,6 +108,16 @@ def test_a_diverged_optimizer_has_a_row_but_no_point() -> None:
     assert "Adam" in [text.get_text() for text in point.axes.get_yticklabels()]
 
 
+def test_a_run_that_diverges_counts_as_the_ceiling() -> None:
+    data = figure_data.performance()
+    table = data.evaluation.copy()
+    rows = table.index[table["optimizer"] == "adam"]
+    table.loc[rows, "meta_objective"] = 0.5
+    table.loc[rows[0], "meta_objective"] = 1e9
+    (point,) = named(figure({"quadratic": data._replace(evaluation=table)}), "objective adam")
+    assert point.get_xdata()[0] == pytest.approx((10 + 0.5 * (len(rows) - 1)) / len(rows))
+
+
 def test_a_column_a_task() -> None:
     drawn = figure(
         {"quadratic": figure_data.performance(), "two_moons": figure_data.performance()._replace(landscape=None)}
@@ -143,3 +153,12 @@ def test_caption_counts_problems_and_seeds_and_names_the_best_baseline() -> None
     assert "60 problems" in text
     assert f"best tuned baseline Momentum, {means['momentum']:.3g}" in text
     assert "3 meta-training seeds." in text
+
+
+def test_caption_of_an_optimizer_that_nobody_trained_speaks_of_no_seeds() -> None:
+    data = figure_data.performance()
+    kept = data.evaluation[data.evaluation["optimizer"].isin(["gru32-s0", "momentum"])]
+    own = kept.replace({"optimizer": {"gru32-s0": "adam(1e-2)"}})
+    text = caption({"quadratic": data._replace(subject="adam(1e-2)", evaluation=own)})
+    assert text.startswith("The optimizer beside tuned baselines.")
+    assert "seed" not in text

@@ -24,7 +24,7 @@ def test_two_tasks(name: str) -> Figure:
     return catalogue.module(name).figure(catalogue.arguments(name, tasks=("quadratic", "rosenbrock")))
 
 
-@pytest.mark.parametrize("name", ["performance", "cells", "claims", "tuning"])
+@pytest.mark.parametrize("name", ["performance", "cells", "claims", "tuning", "verdicts"])
 @pictures
 def test_many_runs(name: str) -> Figure:
     return catalogue.module(name).figure(catalogue.many(name))

@@ -10,7 +10,7 @@ import figure_catalogue as catalogue
 import pytest
 from matplotlib.figure import Figure
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 from reopt.figures.save import render, save
 
 SHOWN = ["momentum", "clipping", "claims"]
@@ -35,6 +35,7 @@ def _figure(name: str) -> Figure:
     return catalogue.module(name).figure(catalogue.arguments(name))
 
 
+@pytest.mark.long
 def test_same_bytes_in_another_process_with_other_surroundings(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text(HOSTILE)
     surroundings = {

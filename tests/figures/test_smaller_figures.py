@@ -4,7 +4,7 @@ import figure_data
 import numpy as np
 import pandas as pd
 import pytest
-from artists import legend_texts, named, names
+from artists import legend_texts, named
 from matplotlib.colors import to_hex
 
 from reopt.figures import (
@@ -69,7 +69,7 @@ def test_training_has_a_colour_a_family() -> None:
     drawn = training.figure({"quadratic": figure_data.training(figure_data.MANY)})
     colors = {run: named(drawn, f"validation {run}")[0].get_color() for run in figure_data.MANY}
     assert colors["lstm32-s0"] == colors["lstm32-s2"] != colors["gru32-s0"]
-    assert legend_texts(drawn) == ["GRU-256", "GRU-32", "LSTM-32", "GRU-256 (paper)", "Vanilla RNN-32"]
+    assert legend_texts(drawn) == ["GRU-256", "GRU-32", "LSTM-32", "Paper's recipe", "Vanilla RNN-32"]
 
 
 def test_training_caption_counts_skipped_steps() -> None:
@@ -77,31 +77,33 @@ def test_training_caption_counts_skipped_steps() -> None:
     assert "GRU-32 (2 seeds) best validation 0.038 to 0.0476, 3 of 800 steps skipped" in text
 
 
-def test_tuning_shows_every_draw_once_in_each_panel() -> None:
+def test_tuning_shows_the_best_draw_so_far() -> None:
+    """After n draws the curve is at the lowest of the first n; draws that diverged leave it where it was."""
     baselines = figure_data.tuning()
-    drawn = tuning.figure({"quadratic": baselines})
-    draws, diverged, winners = (named(drawn, name) for name in ("draws", "diverged", "winner"))
-    assert len(draws) == len(diverged) == len(winners) == 1 + 2 + 3
-    for shown, gone in zip(draws, diverged, strict=True):
-        assert len(shown.get_xdata()) + len(gone.get_xdata()) == 150
-    assert max(line.get_ydata().max() for line in draws) <= tuning.CEILING
+    for name, (draws, _) in baselines.items():
+        (line,) = named(tuning.figure({"quadratic": baselines}), f"progress {name}")
+        seen = draws["meta_objective"].to_numpy()
+        for count, best in line.get_xydata():
+            assert best == seen[: int(count)].min()
+        assert line.get_xdata()[-1] == len(draws)
+        assert np.isfinite(line.get_ydata()).all()
 
 
-def test_tuning_marks_winner_edges_and_a_winner_at_an_edge() -> None:
+def test_tuning_places_the_best_draws_in_their_ranges() -> None:
+    """A momentum of 0.99 lies at half of the range 0 to 0.9999: log10(1 - 0.99) = -2 between 0 and -4."""
+    assert tuning.position([0.99, 0.0, 0.9999], 0.0, 0.9999, "one_minus_log") == pytest.approx([0.5, 0, 1])
+    assert tuning.position([1.0], 0.01, 100.0, "log") == pytest.approx([0.5])
+    assert tuning.position([3.0], 2.0, 6.0, "linear") == pytest.approx([0.25])
     baselines = figure_data.tuning()
     drawn = tuning.figure({"quadratic": baselines})
-    axes = {(ax.get_subplotspec().rowspan.start, ax.get_xlabel()): ax for ax in drawn.axes}
-    assert sorted(label for row, label in axes if row == 2) == ["1 − decay", "learning rate", "ε"]
-    winner = baselines["momentum"].winner
-    (star,) = [line for line in axes[1, "1 − momentum"].lines if line.get_gid() == "winner"]
-    assert star.get_xdata() == pytest.approx(1 - winner["hyperparameters"]["momentum"])
-    edges = [line.get_xdata()[0] for line in axes[1, "1 − momentum"].lines if line.get_gid() == "edge"]
-    assert edges == pytest.approx([1.0, 1e-4])
-    colors = {
-        label: to_hex(next(line for line in axes[2, label].lines if line.get_gid() == "winner").get_color())
-        for label in ("learning rate", "ε")
-    }
-    assert colors == {"learning rate": "#000000", "ε": "#d55e00"}
+    draws, winner = baselines["momentum"]
+    (star,) = named(drawn, "winner momentum momentum")
+    (best,) = named(drawn, "best momentum momentum")
+    expected = np.log10(1 - np.array(draws.nsmallest(tuning.BEST, "meta_objective")["momentum"])) / -4
+    assert best.get_xdata() == pytest.approx(expected, abs=1e-6)
+    assert star.get_xdata() == pytest.approx(np.log10(1 - winner["hyperparameters"]["momentum"]) / -4, abs=1e-6)
+    colors = [to_hex(named(drawn, f"winner rmsprop {name}")[0].get_color()) for name in ("learning_rate", "eps")]
+    assert colors == ["#000000", "#d55e00"]
     assert "at the edge of its range: eps" in tuning.caption({"quadratic": baselines})
 
 
@@ -112,7 +114,7 @@ def test_linearized_curves_and_problems() -> None:
         np.testing.assert_array_equal(named(drawn, name)[0].get_xydata(), data.curves[["step", name]])
     assert len(named(drawn, "problems")[0].get_xdata()) == 79
     (gone,) = named(drawn, "diverged")
-    assert gone.get_xydata().tolist() == [[pytest.approx(data.problems["learned"][7]), linearized.CEILING]]
+    assert gone.get_xydata().tolist() == [[pytest.approx(data.problems["learned"][7]), linearized.TOP]]
     text = linearized.caption({"quadratic": data})
     medians = data.problems[["learned", "linearized"]].median()
     assert f"{medians['learned']:.3g} learned and {medians['linearized']:.3g} linearised" in text
@@ -130,18 +132,13 @@ def test_a_linearisation_that_explodes_leaves_the_scale_alone() -> None:
     assert "infinite linearised; diverged or above 2: 0 learned, 80 linearised" in text
 
 
-def test_tuning_of_several_tasks_stands_by_baseline_on_the_same_axes() -> None:
+def test_tuning_of_several_tasks_names_the_rows_once() -> None:
     tasks = {"quadratic": figure_data.tuning(), "mnist": figure_data.tuning()}
-    winner = tasks["mnist"]["sgd"].winner
-    wider = winner | {"ranges": {"learning_rate": [1e-4, 100.0, "log"]}}
-    tasks["mnist"]["sgd"] = tasks["mnist"]["sgd"]._replace(winner=wider)
     drawn = tuning.figure(tasks)
-    rows = [ax for ax in drawn.axes if ax.get_subplotspec().colspan.start == 0]
-    assert [ax.get_ylabel() for ax in rows] == ["Quadratic", "MNIST"] * 3
-    assert [ax.get_title(loc="left") for ax in rows] == ["SGD", "", "Momentum", "", "RMSProp", ""]
-    assert rows[0].get_xlim() == rows[1].get_xlim()
-    assert rows[0].get_xlim()[0] < 1e-4
-    assert [ax.get_xlabel() for ax in rows[:2]] == ["", "learning rate"]
+    left, right = (ax for ax in drawn.axes if ax.get_xlabel() == "place in its range")
+    words = [label.get_text() for label in left.get_yticklabels()]
+    assert words == ["learning rate", "learning rate", "momentum", "learning rate", "decay", "ε"]
+    assert not right.yaxis.get_tick_params()["labelleft"]
 
 
 def test_hyperparameters_stand_with_those_of_their_role_and_edges_are_marked() -> None:
@@ -187,45 +184,88 @@ def test_cells_have_a_point_a_seed_and_a_cross_where_there_is_no_number() -> Non
         assert len(crosses.get_xdata()) == rows["value"].isna().sum()
     assert len(named(drawn, "missing threshold lstm32")[0].get_xdata()) == 1
     ticks = [text.get_text() for text in points.axes.get_xticklabels()]
-    assert ticks == ["GRU-256", "GRU-32", "LSTM-32", "GRU-256 (paper)", "Vanilla RNN-32"]
+    assert ticks == ["GRU-256", "GRU-32", "LSTM-32", "Paper's recipe", "Vanilla RNN-32"]
 
 
-def test_claims_stand_by_task_and_cell_with_verdict_and_seeds() -> None:
+def test_the_papers_recipes_stand_first_and_every_effect_with_its_verdict() -> None:
     table = figure_data.claims_of_many()
-    drawn = claims.figure(table)
-    assert len(names(drawn, "claim")) == table["claim"].nunique()
-    assert [text.get_text() for text in named(drawn, "task")] == ["Quadratic", "Rosenbrock", "Two moons", "MNIST"]
+    drawn = claims.figure({"any": table})
+    assert [text.get_text() for text in named(drawn, "block")] == ["The paper's recipes", "Other recipes"]
+    heads = [text.get_text() for text in named(drawn, "task")]
+    assert heads == ["Quadratic", "Quadratic", "Rosenbrock", "Two moons", "MNIST"]
+    assert named(drawn, "cell")[0].get_text() == "Paper's recipe (1)"
     for _, row in table.iterrows():
-        (text,) = named(drawn, f"{row['claim']} {row['task']} {row['cell']}")
-        assert text.get_text() == claims.share_text(row)
+        texts = named(drawn, f"{row['claim']} {row['task']} {row['cell']}")
+        (text,) = texts
+        words = claims.full_text(row) if row["cell"] == "paper" else claims.brief_text(row)
+        assert text.get_text() == words[0]
         assert to_hex(text.get_color()) == VERDICTS[row["verdict"]][1].lower()
-    for verdict in ("holds", "fails"):
-        assert len(named(drawn, f"verdict {verdict}")) == (table["verdict"] == verdict).sum()
+    for verdict in set(VERDICTS) - {"not testable"}:
+        assert len(named(drawn, f"verdict {verdict}")) == (table["verdict"] == verdict).sum() > 0
 
 
-def test_claims_tell_in_how_many_seeds_they_hold() -> None:
+def test_mechanisms_are_told_apart_by_name() -> None:
+    drawn = claims.figure({"any": figure_data.claims()})
+    written = [text.get_text() for text in named(drawn, "claim")]
+    assert written == ["T1", "T2", "T4", "T5b", "T10a", "adaptation", "remainder"]
+
+
+def test_a_cell_says_effect_interval_and_seeds() -> None:
     row = figure_data.claims().iloc[1]
     assert claims.share_text(row) == "4/5"
-    assert claims.share_text(row.drop("share")) == "0/5", "a table without shares knows verdicts alone"
-    assert claims.share_text(figure_data.claims().iloc[0].drop("share")) == "5/5"
-    assert claims.share_text(row.replace({"fails": "not testable"})) == "–"
+    assert claims.full_text(row) == [".200  4/5", "[.150, .250]"]
+    assert claims.brief_text(row) == [".20", "±.05"]
+    exact = row.replace({"in part": "holds"}).to_dict() | {"low": 0.2, "high": 0.2, "seeds": 1}
+    assert claims.full_text(pd.Series(exact)) == [".200"]
+    for verdict, sign in (("not testable", "–"), ("undetermined", "?")):
+        assert claims.full_text(pd.Series(row.to_dict() | {"verdict": verdict})) == [sign]
+    drawn = claims.figure({"any": figure_data.claims()})
+    whole = named(drawn, "verdict holds")[0].get_width()
+    shares = [bar.get_width() / whole for bar in named(drawn, "share")]
+    by_claim = [group for _, group in figure_data.claims().groupby("claim", sort=False)]
+    assert shares == pytest.approx(pd.concat(by_claim)["share"].dropna().to_list())
+
+
+@pytest.mark.parametrize(
+    ("value", "two", "three"),
+    [
+        (1.0, "1", "1"),
+        (-0.0, "0", "0"),
+        (0.98, ".98", ".980"),
+        (-0.004, ".00", "-.004"),
+        (1.234, "1.2", "1.23"),
+        (24.3, "24", "24.3"),
+        (649.3, "649", "649"),
+        (-5432.0, "-5e3", "-5e3"),
+        (-1e49, "≪0", "≪0"),
+        (np.inf, "≫0", "≫0"),
+        (np.nan, "–", "–"),
+    ],
+)
+def test_effects_are_written_in_little_room(value: float, two: str, three: str) -> None:
+    assert (claims.number_text(value), claims.number_text(value, 3)) == (two, three)
 
 
 def test_claims_grow_with_the_rows_and_keep_every_word() -> None:
     table = figure_data.claims()
     longer = table.copy()
     longer.loc[longer["claim"] == "T1", "statement"] = "word " * 60 + "end"
-    short, long = claims.figure(table), claims.figure(longer)
+    short, long = claims.figure({"any": table}), claims.figure({"any": longer})
     assert long.get_figheight() > short.get_figheight() + 0.5
     written = " ".join(text.get_text() for text in named(long, "statement"))
     assert written.count("word") == 60
     assert "end" in written.split()
 
 
-def test_claims_caption_counts_verdicts() -> None:
-    counts = figure_data.claims()["verdict"].value_counts()
-    text = claims.caption(figure_data.claims())
-    assert f"({counts['holds']} holds, {counts['fails']} fails, 1 not testable)" in text
+def test_claims_caption_counts_verdicts_of_the_papers_recipes_first() -> None:
+    table = figure_data.claims_of_many()
+    ours = table["cell"] == "paper"
+    text = claims.caption({"any": table})
+    for title, rows in (("The paper's recipes", table[ours]), ("Other recipes", table[~ours])):
+        counts = rows["verdict"].value_counts().reindex(list(VERDICTS), fill_value=0)
+        said = f"{title}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+        assert said in text
+    assert text.index("The paper's recipes") < text.index("Other recipes")
 
 
 def test_both_updates_are_drawn_in_every_panel_of_a_difference() -> None:

@@ -93,8 +93,8 @@ def test_order_is_baselines_theory_learned() -> None:
 
 
 def test_verdicts_have_symbol_and_colour_of_their_own() -> None:
-    assert set(VERDICTS) == {"holds", "fails", "not testable"}
-    assert len({symbol for symbol, _ in VERDICTS.values()}) == len({color for _, color in VERDICTS.values()}) == 3
+    assert set(VERDICTS) == {"holds", "in part", "fails", "undetermined", "not testable"}
+    assert len({symbol for symbol, _ in VERDICTS.values()}) == len({color for _, color in VERDICTS.values()}) == 5
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reopt.optimizers.cells import CELLS, GRU, LSTM, Cell, VanillaRNN
+from reopt.optimizers.cells import CELLS, GRU, LSTM, Cell, InputFanIn, VanillaRNN
 
 UNITS, FEATURES, STEPS, ROWS = 5, 2, 3, 4
 
@@ -114,17 +114,20 @@ def test_reverse_pass_equals_autodiff(name: str):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13), own, expected)
 
 
+@pytest.mark.parametrize("input_fan_in", ["units", "inputs"])
 @pytest.mark.parametrize("name", CELLS)
-def test_weights_start_with_variance_one_over_fan_in(name: str):
+def test_weights_start_with_variance_one_over_fan_in(name: str, input_fan_in: InputFanIn):
+    """By the paper's code the fan-in of input weights is the number of units, as that of recurrent weights."""
     units, features = 200, 3
-    cell = jax.jit(lambda key: CELLS[name].create(key, features, units))(jax.random.key(6))
+    cell = jax.jit(lambda key: CELLS[name].create(key, features, units, input_fan_in))(jax.random.key(6))
     for field, value in vars(jax.tree.map(np.asarray, cell)).items():
         assert value.dtype == jnp.float32
         if field.startswith("bias"):
             np.testing.assert_array_equal(value, 0)
             continue
-        fan_in = {"input": features, "recurrent": units}[field.split("_")[0]]
-        assert value.shape[0] == fan_in
+        rows = {"input": features, "recurrent": units}[field.split("_")[0]]
+        assert value.shape[0] == rows
+        fan_in = units if input_fan_in == "units" else rows
         # The variance of n normal draws is off by sqrt(2 / n), here 6% at most; 5 of that is still far from
         # a fan-out or a Glorot scaling.
         spread = 5 * np.sqrt(2 / value.size)

@@ -29,11 +29,13 @@ class Facts:
     upstream_rules: frozenset[str]  # planned when it changes
     figure_module: str  # a source file that one figure alone uses
     figure_rules: frozenset[str]
+    figure_stages: frozenset[str]  # stages of DVC that it marks: coarser, a stage is a folder
     value: tuple[str, Any]  # a key path and a new value for it ...
     value_rules: frozenset[str]  # ... and what is planned then
     add_task: Callable[[dict], None]  # changes the config in place
     added: Callable[[str], bool]  # does this output belong to the new task?
     added_figures: frozenset[str]  # rules of shared outputs that show the new task
+    added_gap: str  # what `check` says of it
     checkpoint: str  # an output of the first rule
     checkpoint_rules: frozenset[str]  # planned when its bytes are replaced
     interrupted_rules: frozenset[str] | None = None  # what the run makes that is killed; None: everything
@@ -83,6 +85,9 @@ class Pipeline:
 
     def planned(self) -> dict[str, set[str]]:
         """Return {rule: outputs} that Snakemake would make now."""
+        done = self.snakemake("-n")
+        if "Nothing to be done" in done.stdout + done.stderr:
+            return {}
         header, *lines = self.snakemake("--summary").stdout.splitlines()
         columns = header.split("\t")
         plan: dict[str, set[str]] = {}
@@ -90,27 +95,18 @@ class Pipeline:
             row = dict(zip(columns, line.split("\t"), strict=True))
             if row["plan"] != "no update":
                 plan.setdefault(row["rule"], set()).add(row["output_file"])
-        if not plan:
-            done = self.snakemake("-n")
-            assert "Nothing to be done" in done.stdout + done.stderr
+        assert plan
         return plan
 
     def changed(self) -> set[str]:
         """Return the stages that DVC finds changed."""
         return set(json.loads(self.dvc("status", "--json").stdout))
 
-    def outputs_of(self, stages: set[str]) -> set[str]:
-        """Return the results that these DVC stages make."""
-        described = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
-        return {path for name in stages for path in described[name]["outs"] if not path.startswith(".snakemake/")}
-
     def outputs_by(self, rules: frozenset[str] | None) -> set[str]:
         """Return the results that these rules make; all, with None."""
-        described = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"]
-        if rules is None:
-            return self.outputs_of(set(described))
-        commands = {name: stage["cmd"].split() for name, stage in described.items()}
-        return self.outputs_of({name for name, words in commands.items() if not rules.isdisjoint(words)})
+        header, *lines = self.snakemake("--summary").stdout.splitlines()
+        rows = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+        return {row["output_file"] for row in rows if rules is None or row["rule"] in rules}
 
     def commit_git(self, message: str) -> None:
         self.git("add", "-A")
@@ -155,9 +151,13 @@ class Pipeline:
 
     def outputs(self) -> dict[str, str]:
         """Return {path: sha256} of all results (not of Snakemake's records, which hold times)."""
-        stages = yaml.safe_load((self.path / "dvc.yaml").read_text())["stages"].values()
-        paths = sorted(path for stage in stages for path in stage["outs"] if not path.startswith(".snakemake/"))
-        return {path: digest(self.path / path) for path in paths if (self.path / path).is_file()}
+        files = [file for file in (self.path / "results").rglob("*") if file.is_file()]
+        ours = [file for file in sorted(files) if "/.records/" not in file.as_posix() and file.suffix != ".tmp"]
+        return {file.relative_to(self.path).as_posix(): digest(file) for file in ours}
+
+    def lock(self) -> dict[str, Any]:
+        """Return the stages in `dvc.lock`."""
+        return yaml.safe_load((self.path / "dvc.lock").read_text())["stages"]
 
     def shuffle_times(self, seed: int) -> None:
         """Give all files but git's and DVC's own random time stamps within a day around now."""

@@ -49,6 +49,33 @@ def test_what_snakemake_compares_is_short_and_changes_with_any_byte_or_path(writ
     assert max(map(len, seen)) < 100
 
 
+def test_an_installed_package_counts_where_the_repository_has_none_of_its_name(
+    write: Write, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("environment")
+    monkeypatch.syspath_prepend(elsewhere)
+    (elsewhere / "found_elsewhere").mkdir()
+    texts = {"__init__": "", "a": "from found_elsewhere import b\n", "b": "x = 1\n", "c": "x = 1\n"}
+    for name, text in texts.items():
+        (elsewhere / f"found_elsewhere/{name}.py").write_text(text)
+    write({"p/d.py": ""})
+    forget()
+    first = sources("found_elsewhere.a", "p.d")
+    assert list(first) == ["p/d.py"]  # what DVC is told of
+    assert set(first.installed) == {"found_elsewhere/__init__.py", "found_elsewhere/a.py", "found_elsewhere/b.py"}
+    seen = {repr(first)}
+    for name, new in (("c", False), ("b", True)):
+        (elsewhere / f"found_elsewhere/{name}.py").write_text("x = 2\n")
+        forget()
+        assert (repr(sources("found_elsewhere.a", "p.d")) not in seen) is new
+    write({"found_elsewhere/__init__.py": "", "found_elsewhere/a.py": ""})
+    forget()
+    assert list(sources("found_elsewhere.a")) == ["found_elsewhere/__init__.py", "found_elsewhere/a.py"]
+    assert sources("found_elsewhere.a").installed == {}
+    with pytest.raises(SnakedvcError, match=r"Module 'nowhere\.a' does not exist"):
+        sources("nowhere.a")
+
+
 def test_from_import_of_a_module_and_of_a_name(write: Write) -> None:
     write(
         {
@@ -142,7 +169,7 @@ def test_mistakes_are_named(write: Write, files: dict[str, str], module: str, wo
         sources(module)
 
 
-@pytest.mark.parametrize("module", ["snakedvc", "snakedvc.__main__", "snakedvc.dvc_commit"])
+@pytest.mark.parametrize("module", ["snakedvc", "snakedvc.__main__", "snakedvc.record_process"])
 def test_covers_what_python_imports(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     root = Path(__file__).parents[2]
     monkeypatch.chdir(root)

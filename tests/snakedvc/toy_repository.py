@@ -31,7 +31,9 @@ figure:
   color: black
 """,
     "Snakefile": """\
-from snakedvc import guard, record, section, sources
+import os
+
+from snakedvc import guard, own, record, section, sources
 
 guard(workflow)
 if not workflow.overwrite_configfiles:
@@ -40,6 +42,8 @@ if not workflow.overwrite_configfiles:
 
 
 NAME = config["name"]
+CONFIG = os.path.relpath((workflow.overwrite_configfiles or ["config/laptop.yaml"])[0])
+own(workflow, f"results/{NAME}", CONFIG)
 
 
 rule all:
@@ -98,6 +102,40 @@ rule figure:
 onsuccess:
     record(workflow)
 """,
+    "dvc.yaml": """\
+stages:
+  train:
+    matrix: &each {config: [laptop]}
+    cmd: python -m snakedvc make 'config/${item.config}.yaml' train@${item.config}
+    deps: [src/toy/__init__.py, src/toy/files.py, src/toy/model.py, src/toy/train.py]
+    params:
+    - config/${item.config}.yaml: [train, tasks.a, tasks.b]
+    outs:
+    - results/${item.config}/train: {persist: true}
+    - results/${item.config}/.records/train.jsonl: {persist: true}
+  analysis:
+    matrix: *each
+    cmd: python -m snakedvc make 'config/${item.config}.yaml' analysis@${item.config}
+    deps:
+    - src/toy/__init__.py
+    - src/toy/files.py
+    - src/toy/record.py
+    - src/toy/analyse.py
+    - results/${item.config}/train
+    outs:
+    - results/${item.config}/record: {persist: true}
+    - results/${item.config}/analyse: {persist: true}
+    - results/${item.config}/.records/analysis.jsonl: {persist: true}
+  figures:
+    matrix: *each
+    cmd: python -m snakedvc make 'config/${item.config}.yaml' figures@${item.config}
+    deps: [src/toy/__init__.py, src/toy/files.py, src/toy/figure.py, src/toy/style.py, "results/${item.config}/analyse"]
+    params:
+    - config/${item.config}.yaml: [figure]
+    outs:
+    - results/${item.config}/figure.svg: {persist: true}
+    - results/${item.config}/.records/figures.jsonl: {persist: true}
+""",
     "src/toy/__init__.py": "",
     "src/toy/model.py": """\
 import numpy as np
@@ -114,7 +152,7 @@ import os
 
 
 def save(path, write):
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.{os.getpid()}.tmp"
     with open(temporary, "wb") as file:
         write(file)
     os.replace(temporary, path)
@@ -186,7 +224,7 @@ def make_toy(folder: Path, environment: dict[str, str]) -> Pipeline:
     toy.dvc("init", "-q")
     toy.dvc("remote", "add", "-d", "embedded", ".dvc-remote")
     toy.dvc("remote", "modify", "embedded", "verify", "true")
-    toy.bridge("generate")
+    (folder / ".dvcignore").write_text("__pycache__/\n*.tmp\n")
     toy.commit_git("the pipeline")
     return toy
 
@@ -201,11 +239,13 @@ FACTS = Facts(
     upstream_rules=frozenset({"train", "record", "analyse", "figure"}),
     figure_module="src/toy/style.py",
     figure_rules=frozenset({"figure"}),
+    figure_stages=frozenset({"figures@laptop"}),
     value=("figure.color", "red"),
     value_rules=frozenset({"figure"}),
     add_task=_add_task,
     added=lambda path: "/c." in path,
     added_figures=frozenset({"figure"}),
+    added_gap="stage train@laptop lacks the config key tasks.c, read by rule train",
     checkpoint="results/laptop/train/a.npz",
     checkpoint_rules=frozenset({"record", "analyse", "figure"}),
     slow=("train.pause", 0.1),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reopt.evaluation.unroll import batch_value_and_grad, meta_objective, unroll
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Task
 from reopt.tasks.mnist import MNIST
@@ -15,7 +16,6 @@ from reopt.tasks.registry import task_module, task_names
 from reopt.tasks.rosenbrock import Rosenbrock
 from reopt.tasks.two_moons import TwoMoons
 from reopt.training.meta_gradient import meta_value_and_grad
-from reopt.training.unroll import batch_value_and_grad, meta_objective, unroll
 
 _TINY = {"channels": (2,), "kernels": (3,), "strides": (4,), "batch": 4}
 TASKS = {
@@ -51,7 +51,7 @@ def test_problems_batch_and_follow_from_their_key(task: Task):
     problems = sample(jax.random.key(0))
     assert same(problems, sample(jax.random.key(0)))
     assert not same(problems, sample(jax.random.key(1)))
-    params = jax.vmap(task.initial_params)(problems)
+    params = jax.jit(jax.vmap(task.initial_params))(problems)
     assert params.shape == (3, task.num_params)
     assert len(np.unique(np.asarray(params), axis=0)) == 3
     losses, gradients = jax.jit(lambda p, x: batch_value_and_grad(task, p, x, jnp.asarray(5)))(problems, params)
@@ -60,8 +60,9 @@ def test_problems_batch_and_follow_from_their_key(task: Task):
     assert losses.dtype == gradients.dtype == jnp.float32
     assert np.all(np.isfinite(losses))
     assert np.all(np.isfinite(gradients))
+    loss = jax.jit(task.loss)
     for i in range(3):  # alone as in the batch
-        alone = task.loss(jax.tree.map(lambda leaf: leaf[i], problems), params[i], jnp.asarray(5))  # noqa: B023
+        alone = loss(jax.tree.map(lambda leaf: leaf[i], problems), params[i], jnp.asarray(5))  # noqa: B023
         np.testing.assert_allclose(alone, losses[i], rtol=1e-5)
 
 
@@ -71,7 +72,7 @@ def test_a_task_is_a_value(task: Task):
     rebuilt = jax.tree.unflatten(jax.tree.structure(task), jax.tree.leaves(task))
     assert rebuilt == task
     assert hash(rebuilt) == hash(task)
-    problem = task.sample(jax.random.key(0))
+    problem = jax.jit(task.sample)(jax.random.key(0))
 
     @functools.partial(jax.jit, static_argnums=0)
     def static(task, problem):
@@ -92,7 +93,7 @@ def learned() -> LearnedOptimizer:
 def test_meta_gradient_equals_autodiff(task: Task):
     """The reverse pass of ours, with exact Hessian-vector products, against autodiff of the plain unroll."""
     with jax.enable_x64(True):
-        optimizer, problems = learned(), task.sample_batch(jax.random.key(3), 2)
+        optimizer, problems = learned(), jax.jit(lambda key: task.sample_batch(key, 2))(jax.random.key(3))
 
         def objective(optimizer):
             return jnp.mean(meta_objective(unroll(optimizer, task, problems, 4).losses))

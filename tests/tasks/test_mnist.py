@@ -66,7 +66,7 @@ def test_parameter_counts():
 
 def test_minibatches_differ_by_step_and_problem_and_have_no_repeats():
     task = MNIST()
-    problems = task.sample_batch(jax.random.key(0), 6)
+    problems = jax.lax.map(task.sample, jax.random.split(jax.random.key(0), 6))  # a batch takes longer to compile
     draw = jax.jit(jax.vmap(jax.vmap(task.minibatch, (None, 0)), (0, None)))
     drawn = np.asarray(draw(problems, jnp.arange(5))).reshape(30, 32)
     assert all(len(set(batch)) == 32 for batch in drawn)
@@ -79,9 +79,9 @@ def test_minibatches_differ_by_step_and_problem_and_have_no_repeats():
 @pytest.mark.parametrize("activation", ["relu", "elu"])
 def test_loss_equals_a_forward_pass_of_xlas_own_layers(activation: str):
     task = MNIST(activation=activation, **SMALL)
-    problem = task.sample(jax.random.key(1))
+    problem = jax.jit(task.sample)(jax.random.key(1))
     params = np.random.default_rng(0).normal(scale=0.4, size=task.num_params).astype(np.float32)
-    seen = np.asarray(task.minibatch(problem, jnp.asarray(9)))
+    seen = np.asarray(jax.jit(task.minibatch)(problem, jnp.asarray(9)))
     training = split(100, 0).training
     x = training.pixels[seen].reshape(8, 14, 2, 14, 2).mean(axis=(2, 4))[..., None].astype(np.float32) / 255
     first = 0
@@ -96,7 +96,8 @@ def test_loss_equals_a_forward_pass_of_xlas_own_layers(activation: str):
     logits = flat @ params[first:-10].reshape(-1, 10) + params[-10:]
     chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = -np.mean(np.log(chance[np.arange(8), training.digits[seen]]))
-    np.testing.assert_allclose(task.loss(problem, jnp.asarray(params), jnp.asarray(9)), expected, rtol=1e-5)
+    found = jax.jit(task.loss)(problem, jnp.asarray(params), jnp.asarray(9))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu"])
@@ -104,7 +105,7 @@ def test_derivatives_equal_finite_differences(activation: str):
     """Gradient of the loss and Hessian-vector product as the meta-gradient takes it, jvp of the gradient."""
     task = MNIST(activation=activation, **SMALL)
     with jax.enable_x64(True):
-        problem = task.sample(jax.random.key(2))
+        problem = jax.jit(task.sample)(jax.random.key(2))
         gradient = jax.jit(lambda x: jax.value_and_grad(task.loss, argnums=1)(problem, x, jnp.asarray(3)))
         rng = np.random.default_rng(0)
         params = jnp.asarray(rng.normal(scale=0.4, size=task.num_params))
@@ -120,7 +121,7 @@ def test_derivatives_equal_finite_differences(activation: str):
 def test_a_network_learns_and_is_judged_on_test_images():
     """Adam, 300 minibatches: far above the chance of 0.1. A linear classifier reaches about 0.88 on such data."""
     task = MNIST()
-    problem = task.sample(jax.random.key(0))
+    problem = jax.jit(task.sample)(jax.random.key(0))
     adam = optax.adam(0.01)
 
     @jax.jit
@@ -138,7 +139,7 @@ def test_a_network_learns_and_is_judged_on_test_images():
     assert before < 0.3
     assert after > 0.8
     parts = mnist._arrays("test", 14, 100, 0)
-    named = np.argmax(np.asarray(task.logits(params, parts.pixels)), axis=0)
+    named = np.argmax(np.asarray(jax.jit(task.logits)(params, parts.pixels)), axis=0)
     assert float(after) == pytest.approx(np.mean(named == split(100, 0).test.digits), abs=1e-6)
 
 

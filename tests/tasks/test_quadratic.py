@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
+from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import SGD, Momentum
 from reopt.tasks.quadratic import Quadratic, QuadraticProblem, Settings, create
-from reopt.training.unroll import meta_objective, unroll
 
 TASKS = [Quadratic(), Quadratic(1, (-1.0, -1.0)), Quadratic(8, (-2.0, 2.0))]
 

@@ -15,8 +15,8 @@ def test_value_gradient_and_hessian(point: tuple[float, float]):
     task = Rosenbrock()
     with jax.enable_x64(True):
         x, start, step = jnp.array(point), jnp.zeros(2), jnp.asarray(0)
-        value, gradient = jax.value_and_grad(task.loss, argnums=1)(start, x, step)
-        hessian = jax.hessian(task.loss, argnums=1)(start, x, step)
+        value, gradient = jax.jit(jax.value_and_grad(task.loss, argnums=1))(start, x, step)
+        hessian = jax.jit(jax.hessian(task.loss, argnums=1))(start, x, step)
     np.testing.assert_allclose(value, optimize.rosen(point), rtol=1e-12)
     np.testing.assert_allclose(gradient, optimize.rosen_der(point), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(hessian, optimize.rosen_hess(np.array(point)), rtol=1e-12)

@@ -1,4 +1,4 @@
-"""The meta-gradient against autodiff, finite differences, and a step-by-step reference of the calmed reverse pass."""
+"""The meta-gradient against autodiff, finite differences, and a step-by-step reference of the clipped reverse pass."""
 
 import functools
 
@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.optimizers.cells import CELLS
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Problem, Task
-from reopt.training.calm import Calm, calm_cotangent
+from reopt.training.chunking import Plan
+from reopt.training.cotangent_clipping import CotangentClipping, clip_cotangent
 from reopt.training.meta_gradient import meta_value_and_grad
-from reopt.training.plan import Plan
-from reopt.training.unroll import meta_objective, unroll
 
 STEPS, SEGMENT, BATCH = 8, 3, 5
 PLAN = Plan(segment=SEGMENT)
@@ -71,9 +71,16 @@ def problems(marked: int | None = None) -> Problem:
     return start, shift, jnp.arange(BATCH) == (-1 if marked is None else marked)
 
 
-@functools.partial(jax.jit, static_argnames=("calm", "plan"))
-def own(optimizer: LearnedOptimizer, problems: Problem, calm: float | None = None, plan: Plan = PLAN):
-    return meta_value_and_grad(optimizer, TASK, problems, num_steps=STEPS, calm=calm and Calm(calm), plan=plan)
+@functools.partial(jax.jit, static_argnames=("cotangent_clipping", "plan"))
+def own(optimizer: LearnedOptimizer, problems: Problem, cotangent_clipping: float | None = None, plan: Plan = PLAN):
+    return meta_value_and_grad(
+        optimizer,
+        TASK,
+        problems,
+        num_steps=STEPS,
+        cotangent_clipping=cotangent_clipping and CotangentClipping(cotangent_clipping),
+        plan=plan,
+    )
 
 
 def objective(optimizer: LearnedOptimizer, problems: Problem) -> jax.Array:
@@ -127,14 +134,14 @@ def test_segments_change_nothing(segment: int):
     np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-14)
 
 
-def test_calming_by_a_huge_factor_is_exact():
+def test_cotangent_clipping_by_a_huge_factor_is_exact():
     optimizer = learned("gru", "raw")
     np.testing.assert_allclose(
         flat(own(optimizer, problems(), 1e9)[1]), flat(own(optimizer, problems())[1]), rtol=1e-12
     )
 
 
-def calmed_by_hand(cotangent: np.ndarray, factor: float) -> np.ndarray:
+def clipped_by_hand(cotangent: np.ndarray, factor: float) -> np.ndarray:
     rows = cotangent.reshape(len(cotangent), -1)
     finite = np.isfinite(rows).all(axis=1)
     rows = np.where(finite[:, None], rows, 0)
@@ -158,7 +165,7 @@ def pull_back(optimizer, problems, params, state, step, cotangents):
 
 
 def reference(optimizer: LearnedOptimizer, problems: Problem, factor: float) -> np.ndarray:
-    """The calmed meta-gradient: one `jax.vjp` of the whole step map a step, and the cut in numpy between them."""
+    """The meta-gradient with clipped cotangents: a `jax.vjp` of the step map a step, numpy's cut between them."""
     visited = [(jax.vmap(TASK.initial_params)(problems), optimizer.initial_states((BATCH, 3)))]
     for step in range(STEPS):
         visited.append(step_map(optimizer, problems, *visited[-1], step)[0])
@@ -171,13 +178,13 @@ def reference(optimizer: LearnedOptimizer, problems: Problem, factor: float) -> 
         total = jax.tree.map(np.add, total, jax.tree.map(np.asarray, d_weights))
         slope = np.asarray(step_map(optimizer, problems, params, state, step)[2])
         d_params = np.asarray(d_params) + slope / (STEPS * BATCH * first_loss[:, None])
-        d_params, d_state = calmed_by_hand(d_params, factor), calmed_by_hand(np.asarray(d_state), factor)
+        d_params, d_state = clipped_by_hand(d_params, factor), clipped_by_hand(np.asarray(d_state), factor)
     total.start[...] += d_state.sum(axis=(0, 1))
     return flat(total)
 
 
 @pytest.mark.parametrize(("cell", "factor"), [("gru", 1.0), ("lstm", 0.5)])
-def test_calmed_equals_its_reference(cell: str, factor: float):
+def test_cotangent_clipping_equals_its_reference(cell: str, factor: float):
     optimizer = learned(cell, "raw")
     gradient = flat(own(optimizer, problems(), factor)[1])
     np.testing.assert_allclose(gradient, reference(optimizer, problems(), factor), rtol=1e-9, atol=1e-13)
@@ -185,7 +192,7 @@ def test_calmed_equals_its_reference(cell: str, factor: float):
     assert np.linalg.norm(gradient - exact) > 1e-2 * np.linalg.norm(exact)  # there was something to cut
 
 
-def test_calming_leaves_the_forward_pass_alone():
+def test_cotangent_clipping_leaves_the_forward_pass_alone():
     optimizer = learned("gru", "raw")
     np.testing.assert_array_equal(own(optimizer, problems(), 1.0)[0], own(optimizer, problems())[0])
 
@@ -195,27 +202,27 @@ def test_one_problem_that_is_not_finite_spoils_only_itself():
     objectives, exact = own(optimizer, problems(marked=2))
     assert np.all(np.isfinite(objectives))
     assert not np.all(np.isfinite(flat(exact)))
-    _, calmed = own(optimizer, problems(marked=2), 1e9)
+    _, clipped = own(optimizer, problems(marked=2), 1e9)
     expected = reference(optimizer, problems(marked=2), 1e9)
-    np.testing.assert_allclose(flat(calmed), expected, rtol=1e-9, atol=1e-13)
+    np.testing.assert_allclose(flat(clipped), expected, rtol=1e-9, atol=1e-13)
     # The problem's marks change its own share alone, and that by leaving out what flows back through its step 4.
-    share = np.linalg.norm(flat(calmed) - flat(own(optimizer, problems(), 1e9)[1]))
-    assert 0 < share < np.linalg.norm(flat(calmed))
+    share = np.linalg.norm(flat(clipped) - flat(own(optimizer, problems(), 1e9)[1]))
+    assert 0 < share < np.linalg.norm(flat(clipped))
 
 
-def test_calm_cotangent_on_numbers():
+def test_clip_cotangent_on_numbers():
     """Norms 1, 2, 3, 40 and a NaN, which counts as 0: the median is 2."""
     rows = jnp.asarray([[1.0, 0.0], [0.0, -2.0], [3.0, 0.0], [24.0, -32.0], [jnp.nan, 1.0]])
     np.testing.assert_allclose(
-        calm_cotangent(rows, Calm(1.25)), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14
+        clip_cotangent(rows, CotangentClipping(1.25)), [[1, 0], [0, -2], [2.5, 0], [1.5, -2.0], [0, 0]], rtol=1e-14
     )
-    even = calm_cotangent(rows[:4], Calm(1.0))  # of 1, 2, 3, 40 the median is 2.5
+    even = clip_cotangent(rows[:4], CotangentClipping(1.0))  # of 1, 2, 3, 40 the median is 2.5
     np.testing.assert_allclose(np.linalg.norm(even, axis=1), [1, 2, 2.5, 2.5], rtol=1e-14)
-    np.testing.assert_array_equal(calm_cotangent(jnp.zeros((3, 2, 2)), Calm(1.0)), 0)
+    np.testing.assert_array_equal(clip_cotangent(jnp.zeros((3, 2, 2)), CotangentClipping(1.0)), 0)
 
 
-def test_groups_are_calmed_by_themselves():
+def test_groups_are_clipped_by_themselves():
     rows = jnp.asarray(np.random.default_rng(2).normal(size=(12, 3, 2)) ** 5)
-    groups = [calm_cotangent(rows[at : at + 4], Calm(1.5)) for at in (0, 4, 8)]
-    np.testing.assert_allclose(calm_cotangent(rows, Calm(1.5, 4)), np.concatenate(groups), rtol=1e-14)
-    assert not np.allclose(calm_cotangent(rows, Calm(1.5)), np.concatenate(groups))
+    groups = [clip_cotangent(rows[at : at + 4], CotangentClipping(1.5)) for at in (0, 4, 8)]
+    np.testing.assert_allclose(clip_cotangent(rows, CotangentClipping(1.5, 4)), np.concatenate(groups), rtol=1e-14)
+    assert not np.allclose(clip_cotangent(rows, CotangentClipping(1.5)), np.concatenate(groups))

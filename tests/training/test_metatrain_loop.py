@@ -5,9 +5,15 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
-from reopt.config import (
+from reopt.core.errors import ReoptError
+from reopt.core.tables import write_table
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import meta_objective, unroll
+from reopt.optimizers.load import load_learned
+from reopt.pipeline.config import (
     ExponentialSchedule,
     FullEstimator,
     LearnedConfig,
@@ -15,20 +21,8 @@ from reopt.config import (
     TruncatedEstimator,
     load_config,
 )
-from reopt.errors import ReoptError
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.metatrain import (
-    Loop,
-    TrainingState,
-    load_learned,
-    log_columns,
-    make_loop,
-    metatrain,
-    write_best,
-    write_last,
-)
-from reopt.training.problem_keys import problem_key
-from reopt.training.unroll import meta_objective, unroll
+from reopt.training.metatrain import Loop, TrainingState, log_columns, make_loop, metatrain, write_best, write_last
 
 ROOT = Path(__file__).parents[2]
 TASK, OTHER, STEPS = Quadratic(), Quadratic(log10_eigenvalues=(-1.0, 1.0)), 9
@@ -37,7 +31,7 @@ TASK, OTHER, STEPS = Quadratic(), Quadratic(log10_eigenvalues=(-1.0, 1.0)), 9
 def settings(**training) -> LearnedConfig:
     entry = load_config(ROOT / "config/smoke.yaml").tasks["quadratic"].optimizers["gru16"]
     change = {"outer_steps": 20, "problems": 4, "average": 0.0, **training}
-    change.setdefault("calm", entry.training.calm.model_copy(update={"group": 2}))
+    change.setdefault("cotangent_clipping", entry.training.cotangent_clipping.model_copy(update={"group": 2}))
     schedule = entry.training.schedule.model_copy(update={"warmup_steps": 2})
     validation = entry.training.validation.model_copy(update={"problems": 6, "every": 4})
     changed = entry.training.model_copy(update=change | {"schedule": schedule, "validation": validation})
@@ -81,6 +75,7 @@ def test_validation_is_the_mean_meta_objective_of_the_average():
     np.testing.assert_allclose(state.log.validation[-1], expected, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -90,7 +85,7 @@ def test_validation_is_the_mean_meta_objective_of_the_average():
     ids=lambda one: one.kind,
 )
 def test_estimators_in_windows_train(estimator):
-    loop = make_loop(TASK, TASK, STEPS, settings(estimator=estimator, calm=None), 0)
+    loop = make_loop(TASK, TASK, STEPS, settings(estimator=estimator, cotangent_clipping=None), 0)
     state = run(loop, 1, 12)
     assert loop.run_to._cache_size() == 1
     assert not np.any(np.asarray(state.log.skipped)[:12])
@@ -100,9 +95,10 @@ def test_estimators_in_windows_train(estimator):
     assert len(set(np.asarray(state.running.step).tolist())) > 1
 
 
+@pytest.mark.long
 def test_the_exact_meta_gradient_trains_and_so_does_one_window_as_long_as_the_unroll():
-    exact = settings(estimator=FullEstimator(kind="full"), calm=None)
-    window = settings(estimator=TruncatedEstimator(kind="truncated", window=STEPS), calm=None)
+    exact = settings(estimator=FullEstimator(kind="full"), cotangent_clipping=None)
+    window = settings(estimator=TruncatedEstimator(kind="truncated", window=STEPS), cotangent_clipping=None)
     # Other problems: their keys are drawn otherwise. Both must get better on the same validation problems.
     for entry in (exact, window):
         log = run(make_loop(TASK, TASK, STEPS, entry, 0), 20).log
@@ -115,11 +111,74 @@ def test_a_budget_that_is_too_small_is_refused():
         make_loop(TASK, TASK, STEPS, settings(memory_mb=0.001), 0)
 
 
-def test_a_run_that_diverges_can_be_kept_with_the_best_it_had(tmp_path):
-    """The learning rate grows without bound: the run learns at first and ends as soon as the window can tell."""
+def wild_settings() -> LearnedConfig:
+    """The learning rate grows without bound: the run learns at first and diverges."""
     wild = settings(outer_steps=200, learning_rate=0.003)
     growing = ExponentialSchedule.model_construct(kind="exponential", factor=30.0, every=20)
-    wild = wild.model_copy(update={"training": wild.training.model_copy(update={"schedule": growing})})
+    return wild.model_copy(update={"training": wild.training.model_copy(update={"schedule": growing})})
+
+
+class Killed(Exception):
+    """What stops a run in the middle of it."""
+
+
+def bytes_of(entry: LearnedConfig, folder: Path, stops: tuple[int, ...] = ()) -> dict[str, bytes]:
+    """The files of a run that is killed once it has come to each of the steps `stops`, and goes on each time."""
+    folder.mkdir()
+    left = list(stops)
+
+    def report(done: int, total: int, text: str) -> None:
+        if left and done >= left[0] and "goes on" not in text:
+            del left[0]
+            raise Killed
+
+    while True:
+        try:
+            state, description = metatrain(
+                TASK,
+                entry,
+                task_name="quadratic",
+                num_steps=STEPS,
+                seed=0,
+                state_file=folder / "state",
+                keep_diverged=True,
+                report=report,
+            )
+            break
+        except Killed:
+            continue
+    assert not left
+    write_best(folder / "best", state, description)
+    write_last(folder / "last", state, description)
+    write_table(folder / "log", pd.DataFrame(log_columns(state)))
+    return {name: (folder / name).read_bytes() for name in ("best", "last", "log")}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("diverging", [True, False])
+def test_bytes_do_not_follow_the_clock(diverging, tmp_path, monkeypatch):
+    """One step at a time, as many as may be, and killed at random steps: the same bytes, which are those of the loop
+    run without a stop where nothing diverges."""
+    entry = wild_settings() if diverging else settings(outer_steps=70)
+    made = []
+    for seconds, stops in ((0.0, ()), (1e6, ()), (1e6, (3, 31, 67)), (0.0, (1, 50, 51))):
+        monkeypatch.setattr("reopt.training.metatrain.CHUNK_SECONDS", seconds)
+        monkeypatch.setattr("reopt.training.metatrain.SAVE_EVERY_SECONDS", seconds / 1e9 - 1)
+        made.append(bytes_of(entry, tmp_path / str(len(made)), stops))
+    assert made[1:] == made[:-1]
+    ended = made[0]["log"].count(b"\n") - 1
+    if diverging:
+        assert ended in (100, 150)
+    else:
+        assert ended == 70
+        whole = run(make_loop(TASK, TASK, STEPS, entry, 0), 70)
+        kept = leaves(load_learned(tmp_path / "0" / "last"))
+        for one, other in zip(kept, leaves(whole.weights), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_diverges_can_be_kept_with_the_best_it_had(tmp_path):
+    wild = wild_settings()
     state_file = tmp_path / "state.safetensors"
 
     def train(**options):
@@ -130,7 +189,8 @@ def test_a_run_that_diverges_can_be_kept_with_the_best_it_had(tmp_path):
     for _ in range(2):  # it goes on from its state, and has nothing to do
         state, description = train(keep_diverged=True)
         ended = description["diverged"]
-        assert 100 <= ended == int(state.step) < 200
+        assert ended == int(state.step)
+        assert ended in (100, 150)
     columns = log_columns(state)
     assert columns["outer_step"].tolist() == list(range(1, ended + 1))
     assert float(state.best_validation) == np.nanmin(columns["validation"]) < 1

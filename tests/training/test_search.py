@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reopt.artifacts.checkpoint import read_checkpoint, write_checkpoint
-from reopt.config import LearnedConfig, SearchConfig, parse_config, read_yaml
-from reopt.errors import ReoptError
+from reopt.core.checkpoint import read_checkpoint, write_checkpoint
+from reopt.core.errors import ReoptError
+from reopt.pipeline.config import LearnedConfig, SearchConfig, parse_config, read_yaml
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.search import NAMES, candidates, search_recipe, shortened
 
@@ -31,7 +31,7 @@ def search(**values) -> SearchConfig:
 def entry() -> LearnedConfig:
     content = read_yaml(CONFIG)
     optimizer = content["tasks"]["quadratic"]["optimizers"]["gru16"] | {"units": 3}
-    optimizer["training"] |= {"problems": 4, "calm": None}
+    optimizer["training"] |= {"problems": 4, "cotangent_clipping": None}
     optimizer["training"]["validation"] |= {"problems": 4, "every": 4}
     content["tasks"]["quadratic"]["optimizers"]["gru16"] = optimizer
     return parse_config(content, "tiny.yaml").tasks["quadratic"].optimizers["gru16"]
@@ -78,6 +78,7 @@ def test_a_short_training_is_whole_in_itself(entry: LearnedConfig):
     assert short.training.validation == entry.training.validation
 
 
+@pytest.mark.long
 def test_the_best_of_the_table_is_picked_and_a_killed_search_goes_on(entry: LearnedConfig, tmp_path: Path):
     said: list = []
     asked = search(candidates=3, input_scale=[1.0, 3.0], learning_rate=[0.01, WILD], seed=2)

@@ -18,10 +18,10 @@ from window_problems import (
     learned,
 )
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.training.meta_gradient import meta_value_and_grad
 from reopt.training.truncated import estimate, start
-from reopt.training.unroll import meta_objective, unroll
 from reopt.training.windows import window_bounds
 
 

@@ -7,20 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from reopt.config import Range
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.core.schema import Range
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import meta_objective, unroll
+from reopt.optimizers.load import build_baseline
 from reopt.tasks.quadratic import Quadratic
-from reopt.training.problem_keys import problem_key
-from reopt.training.tune import (
-    BLOCK,
-    DRAWS_AT_ONCE,
-    NUMBERS_AT_ONCE,
-    build_baseline,
-    lanes_for,
-    score_draws,
-    tune,
-)
-from reopt.training.unroll import meta_objective, unroll
+from reopt.training.tune import BLOCK, DRAWS_AT_ONCE, NUMBERS_AT_ONCE, lanes_for, score_draws, tune
 
 STEPS, DRAWS = 45, 150  # a number of steps that BLOCK does not divide
 TASK = Quadratic()
@@ -54,15 +47,17 @@ def plain(name: str, task: Quadratic) -> np.ndarray:
 
 # Adam's runs at high rates are chaotic: two orders of summation in float32 part by more than rounding.
 @pytest.mark.parametrize(("name", "rtol"), [("sgd", 1e-5), ("momentum", 1e-5), ("adam", 2e-3)])
-@pytest.mark.parametrize(("give_up", "lanes"), [(1.0, 16), (3.0, 128), (1.5, 1000)])
-def test_the_race_finds_what_the_plain_search_finds(name: str, rtol: float, give_up: float, lanes: int):
+@pytest.mark.parametrize(("early_stopping", "lanes"), [(1.0, 16), (3.0, 128), (1.5, 1000)])
+def test_the_race_finds_what_the_plain_search_finds(name: str, rtol: float, early_stopping: float, lanes: int):
     expected = plain(name, TASK)
     expected = np.where(np.isfinite(expected), expected, np.inf)
-    scores = score_draws(name, TASK, draws(name), num_steps=STEPS, problems=PROBLEMS, give_up=give_up, lanes=lanes)
+    scores = score_draws(
+        name, TASK, draws(name), num_steps=STEPS, problems=PROBLEMS, early_stopping=early_stopping, lanes=lanes
+    )
     assert np.argmin(scores.meta_objective) == np.argmin(expected)
     kept = np.isfinite(scores.meta_objective)
     np.testing.assert_allclose(scores.meta_objective[kept], expected[kept], rtol=rtol)
-    assert (expected[~kept] > give_up * expected.min()).all()
+    assert (expected[~kept] > early_stopping * expected.min()).all()
     assert (scores.at_least <= expected * (1 + rtol)).all()
     assert (scores.steps[kept] == STEPS).all()
     dropped = ~kept & (scores.steps < STEPS)
@@ -73,7 +68,7 @@ def test_the_race_finds_what_the_plain_search_finds(name: str, rtol: float, give
 
 def test_no_draw_is_dropped_where_losses_are_negative():
     """A sum with negative terms still to come is no bound."""
-    scores = score_draws("sgd", Sunk(), draws("sgd"), num_steps=STEPS, problems=PROBLEMS, give_up=1.0, lanes=16)
+    scores = score_draws("sgd", Sunk(), draws("sgd"), num_steps=STEPS, problems=PROBLEMS, early_stopping=1.0, lanes=16)
     expected = plain("sgd", Sunk())
     finite = np.isfinite(expected)
     np.testing.assert_allclose(scores.meta_objective[finite], expected[finite], rtol=1e-4, atol=1e-4)
@@ -81,7 +76,7 @@ def test_no_draw_is_dropped_where_losses_are_negative():
 
 
 def test_a_race_without_dropping_is_the_plain_search():
-    scores = score_draws("momentum", TASK, draws("momentum"), num_steps=STEPS, problems=PROBLEMS, give_up=np.inf)
+    scores = score_draws("momentum", TASK, draws("momentum"), num_steps=STEPS, problems=PROBLEMS, early_stopping=np.inf)
     expected = plain("momentum", TASK)
     finite = np.isfinite(expected)
     np.testing.assert_allclose(scores.meta_objective[finite], expected[finite], rtol=1e-5)
@@ -119,7 +114,7 @@ def test_draws_that_run_one_after_the_other_score_the_same():
     """As problems of very many parameters would."""
     few = {name: values[:6] for name, values in draws("momentum").items()}
     scores = [
-        score_draws("momentum", TASK, few, num_steps=STEPS, problems=PROBLEMS, give_up=np.inf, lanes=lanes)
+        score_draws("momentum", TASK, few, num_steps=STEPS, problems=PROBLEMS, early_stopping=np.inf, lanes=lanes)
         for lanes in (1, None)
     ]
     np.testing.assert_allclose(scores[0].meta_objective, scores[1].meta_objective, rtol=1e-5)

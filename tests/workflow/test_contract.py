@@ -1,13 +1,16 @@
 """The contract between Snakemake and DVC, kept by this project's own Snakefile."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 from hard_cases import CASES
 from pipeline import Pipeline
 
-from reopt.stages import FIGURES
+from reopt.figures.registry import figures
+
+pytestmark = pytest.mark.long  # the toy repository's cases are not
 
 
 @pytest.mark.parametrize("line", CASES)
@@ -15,15 +18,30 @@ def test_hard_case(line: str, project: Pipeline, tmp_path: Path) -> None:
     CASES[line](project, tmp_path)
 
 
-def test_deleted_figures_come_back_byte_for_byte_and_nothing_else_runs(project: Pipeline) -> None:
+def test_deleted_figures_come_back_byte_for_byte_and_only_their_page_runs_with_them(project: Pipeline) -> None:
     before = project.outputs()
-    figures = {path for path in before if "/figures/" in path}
-    assert len(figures) == 3 * len(FIGURES)
-    for path in figures:
+    drawn = {path for path in before if "/figures/" in path}
+    assert len(drawn) == 3 * len(figures())
+    for path in drawn:
         (project.path / path).unlink()
-    assert set().union(*project.planned().values()) == figures
+    assert set().union(*project.planned().values()) == drawn | {"results/laptop/index.html"}
     project.snakemake()
     assert project.outputs() == before
+
+
+def test_a_config_may_be_called_like_a_command(project: Pipeline) -> None:
+    odd = "config/q$(touch x) y.yaml"
+    text = (project.path / project.facts.config).read_text()
+    (project.path / odd).write_text(text.replace("name: laptop", "name: odd", 1))
+    shown = project.run("snakemake", "-n", "-p", "--configfile", odd).stdout
+    commands = [line.partition("Shell command: ")[2] for line in shown.splitlines() if "Shell command: " in line]
+    assert len(commands) > len(figures())
+    for command in commands:
+        assert [word for word in shlex.split(command) if "touch" in word] in ([odd], [])  # one word, if it is there
+    targets = ["results/odd/deviations.csv", "results/odd/quadratic/conditions.csv"]
+    project.run("snakemake", "--configfile", odd, "--", *targets)
+    assert all((project.path / target).is_file() for target in targets)
+    assert not list(project.path.rglob("x"))
 
 
 def test_the_report_is_one_page_that_names_every_figure(project: Pipeline) -> None:

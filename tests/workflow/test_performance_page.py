@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,6 +8,8 @@ rule tune:
         provenance=f"{R}/{{task}}/baselines/{{baseline}}.provenance.json",
     log:
         f"logs/{NAME}/{{task}}/tune/{{baseline}}.log",
+    resources:
+        runtime=lambda wildcards, attempt: 480 * attempt,
     params:
         config=CONFIG,
         out=folder,
@@ -16,4 +18,4 @@ rule tune:
     message:
         "Tuning {wildcards.baseline} on {wildcards.task}"
     shell:
-        "reopt tune {wildcards.baseline} --task {wildcards.task} --config {params.config} --out {params.out} --log {log}"
+        "reopt tune {wildcards.baseline:q} --task {wildcards.task:q} --config {params.config:q} --out {params.out:q} --log {log:q}"

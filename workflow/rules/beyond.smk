@@ -6,8 +6,7 @@ B = f"{R}/{{task}}/beyond"
 rule beyond:
     input:
         subject=subject_file,
-        record=f"{R}/{{task}}/analysis/{{subject}}/record.npz",
-        clipping=f"{R}/{{task}}/analysis/{{subject}}/clipping.csv",
+        needs=[f"{A}/{file}" for file in files_of("recording", "clipping")],
     output:
         table=f"{B}/{{subject}}/beyond.csv",
         horizon=f"{B}/{{subject}}/horizon.csv",
@@ -20,13 +19,14 @@ rule beyond:
     params:
         config=CONFIG,
         out=folder,
+        examination=lambda wildcards, input: os.path.dirname(input.needs[0]),
         source=source_of("beyond"),
         settings=settings_of("beyond"),
     message:
         "{wildcards.subject} ({wildcards.task}) beyond its training distribution"
     shell:
-        "reopt beyond {input.subject} --task {wildcards.task} --config {params.config} --record {input.record}"
-        " --clipping {input.clipping} --out {params.out} --log {log}"
+        "reopt beyond {input.subject:q} --task {wildcards.task:q} --config {params.config:q}"
+        " --examination {params.examination:q} --out {params.out:q} --log {log:q}"
 
 
 rule beyond_baseline:
@@ -45,7 +45,7 @@ rule beyond_baseline:
     message:
         "{wildcards.baseline} ({wildcards.task}) beyond what it was tuned on"
     shell:
-        "reopt beyond {input} --task {wildcards.task} --config {params.config} --out {params.out} --log {log}"
+        "reopt beyond {input:q} --task {wildcards.task:q} --config {params.config:q} --out {params.out:q} --log {log:q}"
 
 
 rule transfer:
@@ -64,4 +64,4 @@ rule transfer:
     message:
         "{wildcards.subject} ({wildcards.task}) on {wildcards.other}"
     shell:
-        "reopt transfer {input.subject} --task {wildcards.other} --config {params.config} --out {output} --log {log}"
+        "reopt transfer {input.subject:q} --task {wildcards.other:q} --config {params.config:q} --out {output:q} --log {log:q}"

@@ -2,12 +2,12 @@
 
 
 def subject_file(wildcards):
-    """The file a subject is read from: a checkpoint, a tuned baseline, or none (polyak is theory)."""
+    """The file a subject is read from: a checkpoint, a tuned baseline, or none (theory)."""
     if wildcards.subject in learned(config, wildcards.task):
         return f"{R}/{wildcards.task}/optimizers/{wildcards.subject}/best.safetensors"
     return (
         []
-        if wildcards.subject == "polyak"
+        if wildcards.subject in THEORY
         else f"{R}/{wildcards.task}/baselines/{wildcards.subject}.json"
     )
 
@@ -31,12 +31,28 @@ def recipe_file(wildcards):
 
 
 def training_threads(wildcards):
-    """Cores that can share a run's problems: a group that is calmed together stays on one."""
+    """Cores that can share a run's problems: a group that is clipped together stays on one."""
     training = config["tasks"][wildcards.task]["optimizers"][wildcards.optimizer][
         "training"
     ]
-    group = training["calm"]["group"] if training["calm"] else 1
+    group = (
+        training["cotangent_clipping"]["group"] if training["cotangent_clipping"] else 1
+    )
     return min(workflow.cores or 1, training["problems"] // group)
+
+
+def training_memory(wildcards, attempt):
+    """Megabytes of a run: what its meta-gradient may keep, and programs and data."""
+    optimizers = config["tasks"][wildcards.task]["optimizers"]
+    budget = optimizers[wildcards.optimizer]["training"]["memory_mb"]
+    return attempt * (4000 + round(1.5 * budget))
+
+
+def search_memory(wildcards, attempt):
+    """Megabytes of a task's search, which trains its optimizer."""
+    task = config["tasks"][wildcards.task]
+    budget = task["optimizers"][task["search"]["optimizer"]]["training"]["memory_mb"]
+    return attempt * (4000 + round(1.5 * budget))
 
 
 def source_of(name):
@@ -61,3 +77,8 @@ def names(wildcards):
 def folder(wildcards, output):
     """The folder of a job's outputs."""
     return os.path.dirname(output[0])
+
+
+def atlas_keys():
+    """Keys of the subjects of the atlas: a committed list, so that the Snakefile is read without JAX."""
+    return Path("docs/atlas/subjects.txt").read_text(encoding="utf-8").split()

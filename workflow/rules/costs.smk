@@ -23,9 +23,9 @@ rule costs:
     threads: workflow.cores
     params:
         config=CONFIG,
-        source=sources("reopt.estimate.jobs"),
+        source=sources("reopt.pipeline.cost.jobs"),
         settings=section(config, "tasks", "baselines", "evaluation"),
     message:
         "Predicting what the jobs of {params.config} cost"
     shell:
-        "reopt estimate --config {params.config} --out {output} --log {log}"
+        "reopt estimate --config {params.config:q} --out {output:q} --log {log:q}"

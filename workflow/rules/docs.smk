@@ -1,19 +1,56 @@
 """Tables of the docs that take minutes and do not follow from results; not part of the main job."""
 
 
+rule atlas_subjects:
+    output:
+        "docs/atlas/subjects.txt",
+    log:
+        "logs/atlas/subjects.log",
+    params:
+        source=sources("reopt.examination.atlas", "reopt.optimizers.optax_walk"),
+    shell:
+        "python workflow/scripts/atlas.py subjects > {log:q} 2>&1"
+
+
+rule atlas_entry:
+    output:
+        "docs/atlas/{key}.json",
+    log:
+        "logs/atlas/{key}.log",
+    wildcard_constraints:
+        key="(optax|torch|quadratic|rosenbrock|two_moons|mnist)[^/]*",
+    params:
+        source=sources(
+            "reopt.examination.atlas",
+            "reopt.figures.atlas",
+            *(f"reopt.mechanisms.{name}" for name in mechanism_modules()),
+        ),
+    shell:
+        "python workflow/scripts/atlas.py entry {wildcards.key:q} > {log:q} 2>&1"
+
+
+rule atlas:
+    input:
+        lambda wildcards: expand("docs/atlas/{key}.json", key=atlas_keys()),
+    output:
+        "docs/atlas/index.json",
+    log:
+        "logs/atlas/index.log",
+    params:
+        source=sources("reopt.examination.atlas"),
+    shell:
+        "python workflow/scripts/atlas.py index > {log:q} 2>&1"
+
+
 rule optax_table:
+    input:
+        rules.atlas.output,
     output:
         "docs/optax.csv",
     log:
         "logs/optax_table.log",
-    params:
-        source=sources(
-            "reopt.dissection.examine",
-            "reopt.dissection.readings",
-            "reopt.optimizers.optax_walk",
-        ),
     shell:
-        "python workflow/scripts/optax_table.py > {log} 2>&1"
+        "python workflow/scripts/optax_table.py > {log:q} 2>&1"
 
 
 rule calibration:
@@ -22,9 +59,38 @@ rule calibration:
     log:
         "logs/calibration.log",
     params:
-        source=sources("reopt.dissection.calibration"),
+        source=sources(
+            "reopt.examination.calibration",
+            *(f"reopt.mechanisms.{name}" for name in mechanism_modules()),
+        ),
     shell:
-        "python -m reopt.dissection.calibration --draws 200 --seed 2 --out {output} > {log} 2>&1"
+        "python -m reopt.examination.calibration --draws 200 --seed 2 --out {output:q} > {log:q} 2>&1"
+
+
+rule faults:
+    input:
+        sorted(str(file) for file in Path("tests/fuzz").glob("*.py")),
+    output:
+        "docs/fuzz.csv",
+    log:
+        "logs/faults.log",
+    params:
+        source=sources(
+            *(
+                f"reopt.cli.{name}"
+                for name in (
+                    "app",
+                    "train",
+                    "evaluate",
+                    "analyse",
+                    "stress",
+                    "examine",
+                    "verdicts",
+                )
+            ),
+        ),
+    shell:
+        "python workflow/scripts/fuzz_table.py > {log:q} 2>&1"
 
 
 rule benchmarks:
@@ -38,10 +104,10 @@ rule benchmarks:
         source=sources(
             "reopt.training.metatrain",
             "reopt.training.tune",
-            "reopt.dynamics.many_gradients",
+            "reopt.dynamics.fixed_point_families",
         ),
     shell:
-        "python -m benchmarks --out {output.json} > {log} 2>&1"
+        "python -m benchmarks --out {output.json:q} > {log:q} 2>&1"
 
 
 rule performance_page:
@@ -54,4 +120,30 @@ rule performance_page:
     params:
         source=sources("reopt.figures.save", "reopt.figures.axes"),
     shell:
-        "python workflow/scripts/performance.py > {log} 2>&1"
+        "python workflow/scripts/performance.py > {log:q} 2>&1"
+
+
+rule screenshots:
+    input:
+        "results/study/index.html",
+        "docs/assets/extra.css",
+    output:
+        expand(
+            "docs/images/pages/{page}-{window}.webp",
+            page=["dissection", "results"],
+            window=["1280-light", "390-dark"],
+        ),
+    log:
+        "logs/screenshots.log",
+    params:
+        source=sources(
+            "reopt.report.page",
+            "reopt.examination.page",
+            files=[
+                "src/reopt/report/page.html",
+                "src/reopt/examination/page.html",
+                "src/reopt/examination/style.css",
+            ],
+        ),
+    shell:
+        "python workflow/scripts/screenshots.py --out logs/screenshots --keep > {log:q} 2>&1"

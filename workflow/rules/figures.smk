@@ -5,12 +5,13 @@ rule claims:
     input:
         [f"{R}/{file}" for file in claims_files(config)],
     output:
-        report(
+        table=report(
             f"{R}/claims.csv",
             caption="../report/claims.rst",
             category="Claims",
             labels={"table": "claims"},
         ),
+        seeds=f"{R}/claims_seeds.csv",
     log:
         f"logs/{NAME}/claims.log",
     params:
@@ -20,7 +21,7 @@ rule claims:
     message:
         "Judging the claims of the paper"
     shell:
-        "reopt claims --config {params.config} --out {output} --log {log}"
+        "reopt claims --config {params.config:q} --out {output.table:q} --seeds {output.seeds:q} --log {log:q}"
 
 
 rule deviations:
@@ -37,15 +38,15 @@ rule deviations:
         f"logs/{NAME}/deviations.log",
     params:
         config=CONFIG,
-        source=sources("reopt.deviations"),
+        source=sources("reopt.pipeline.deviations"),
         settings=section(config, "tasks"),
     message:
         "Comparing the config with the paper's"
     shell:
-        "reopt deviations --config {params.config} --reference {input.reference} --out {output} --log {log}"
+        "reopt deviations --config {params.config:q} --reference {input.reference:q} --out {output:q} --log {log:q}"
 
 
-for figure in FIGURES:
+for figure, declared in figures().items():
 
     rule:
         name:
@@ -56,7 +57,7 @@ for figure in FIGURES:
             svg=report(
                 f"{R}/figures/{figure}.svg",
                 caption=f"../../{R}/figures/{figure}.rst",
-                category=FIGURES[figure],
+                category=declared.category,
                 labels={"figure": figure},
             ),
             png=f"{R}/figures/{figure}.png",
@@ -72,4 +73,4 @@ for figure in FIGURES:
         message:
             "Drawing {params.figure}"
         shell:
-            "reopt figure {params.figure} --config {params.config} --out {params.out} --log {log}"
+            "reopt figure {params.figure:q} --config {params.config:q} --out {params.out:q} --log {log:q}"

@@ -8,6 +8,10 @@ rule search:
         provenance=f"{R}/{{task}}/recipe.provenance.json",
     log:
         f"logs/{NAME}/{{task}}/search.log",
+    resources:
+        mem_mb=search_memory,
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        gpu=0,
     params:
         config=CONFIG,
         out=folder,
@@ -16,7 +20,7 @@ rule search:
     message:
         "Searching a recipe for {wildcards.task}"
     shell:
-        "reopt search --task {wildcards.task} --config {params.config} --threads {threads} --out {params.out} --log {log}"
+        "reopt search --task {wildcards.task:q} --config {params.config:q} --threads {threads} --out {params.out:q} --log {log:q}"
 
 
 rule metatrain:
@@ -33,15 +37,19 @@ rule metatrain:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.tsv"
     threads: training_threads
     resources:
+        mem_mb=training_memory,
+        runtime=lambda wildcards, attempt: 720 * attempt,
         gpu=0,
     params:
         config=CONFIG,
         out=folder,
-        recipe=lambda w, input: f"--recipe {input.recipe}" if input.recipe else "",
+        recipe=lambda w, input: (
+            f"--recipe {shlex.quote(input.recipe)}" if input.recipe else ""
+        ),
         source=source_of("metatrain"),
         settings=settings_of("metatrain"),
     message:
         "Meta-training {wildcards.optimizer} (seed {wildcards.seed}) on {wildcards.task}"
     shell:
-        "reopt metatrain {wildcards.optimizer} --task {wildcards.task} --config {params.config} --seed {wildcards.seed}"
-        " --threads {threads} {params.recipe} --keep-diverged --out {params.out} --log {log}"
+        "reopt metatrain {wildcards.optimizer:q} --task {wildcards.task:q} --config {params.config:q} --seed {wildcards.seed:q}"
+        " --threads {threads} {params.recipe} --keep-diverged --out {params.out:q} --log {log:q}"

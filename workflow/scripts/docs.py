@@ -3,26 +3,31 @@
     python workflow/scripts/docs.py            write them
     python workflow/scripts/docs.py --check    exit 1 and name those that are out of step
 
-Numbers come from results/study and results/laptop (`dvc pull` brings them), and from docs/calibration.csv; none is
-typed by hand.
+Numbers come from results/study and results/laptop (`dvc pull` brings them), from docs/calibration.csv and
+docs/fuzz.csv, and, what an example prints, from running it; none is typed by hand.
 """
 
 import argparse
 import json
 import re
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from textwrap import fill
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from reopt.artifacts.checkpoint import read_checkpoint
-from reopt.claims import CLAIMS
-from reopt.config import Config, allowed, load_config
-from reopt.stages import block, judged, learned, lookup
-from reopt.training.evaluate import mean_interval
+from reopt.figures.palette import task_title
+from reopt.pipeline.claims import claims as every_claim
+from reopt.pipeline.config import Config, allowed, load_config
+from reopt.pipeline.stages import controlled
+from reopt.report.scores import contest, problems_of, scores
+from reopt.report.verdicts import OPENINGS, replication
+from reopt.shipped.cards import cards
 
-FIGURES = ("performance", "momentum")
+FIGURES = ("schedule",)
 
 
 def schema() -> str:
@@ -36,62 +41,135 @@ def config_page() -> str:
     lines = [
         "# Config",
         "",
-        "A config file is whole in itself; unknown keys, missing keys and values out of bounds are errors.",
-        "`reopt check-config FILE` checks one. This page is made from `src/reopt/config.py`.",
+        "A key that a config leaves out has its default; one without a default must be there. Unknown keys and values",
+        "out of bounds are errors. `reopt check-config FILE` checks a config; with `--whole` it prints it with every",
+        "default written out. This page is made from `src/reopt/pipeline/config.py`.",
     ]
     for name, section in [("(top)", root), *sorted(root["$defs"].items())]:
         lines += ["", f"## {name}", "", (section.get("description") or "").split("\n")[0], ""]
-        lines += ["| key | allowed | meaning |", "|---|---|---|"]
+        lines += ["| key | allowed | default | meaning |", "|---|---|---|---|"]
         for key, value in section.get("properties", {}).items():
-            lines.append(f"| `{key}` | {allowed(value)} | {value.get('description', '')} |")
+            default = "" if key in section.get("required", ()) else _default(value)
+            lines.append(f"| `{key}` | {allowed(value)} | {default} | {value.get('description', '')} |")
     return "\n".join(lines) + "\n"
 
 
-def _diverged(checkpoint: Path) -> int:
-    """The outer step at which a learned optimizer's run ended early; 0 where it did not, and for baselines."""
-    return read_checkpoint(checkpoint)[1].get("diverged", 0) if checkpoint.exists() else 0
+def _default(value: dict[str, Any]) -> str:
+    """A default in a line; that of a block whose keys all have theirs is not repeated."""
+    default = value["default"]
+    if default == "":
+        return "see there"
+    if isinstance(default, dict) and default and "holds" not in default and "kind" not in default:
+        return "by its keys" if "$ref" in value or "anyOf" in value else "see `--whole`"
+    return f"`{json.dumps(default)}`"
 
 
-def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.2g}"
+def _config(name: str) -> dict[str, Any]:
+    return load_config(f"config/{name}.yaml").model_dump(exclude_none=True)
 
 
-def numbers() -> str:
-    """Meta-objectives of the shipped optimizers and every baseline, and the verdicts on the claims."""
-    lines = []
-    for name in ("study", "laptop"):
-        config = load_config(f"config/{name}.yaml").model_dump(exclude_none=True)
-        for task in config["tasks"]:
-            rows = []
-            for subject in judged(config, task):
-                table = pd.read_csv(f"results/{name}/{task}/evaluation/{subject}.csv")
-                values = table["meta_objective"].to_numpy()
-                finite = np.isfinite(values)
-                mean, low, high = mean_interval(values[finite])
-                kind = "learned" if subject in learned(config, task) else "baseline"
-                if ended := _diverged(Path(f"results/{name}/{task}/optimizers/{subject}/best.safetensors")):
-                    kind += f", meta-training diverged at outer step {ended:,}"
-                said = f"{_number(mean)} | [{_number(low)}, {_number(high)}]"
-                if lost := len(values) - finite.sum():
-                    said += f", but diverges on {lost} of them, left out here"
-                rows.append((lost > 0, mean, f"| `{subject}` | {kind} | {said} |"))
-            count = lookup(config, block(config, task, "evaluation"))["problems"]
-            lines += [f"`{name}`, {task}, {count:,} held-out problems:", ""]
-            lines += ["| optimizer | | meta-objective | 95% interval |", "|---|---|---|---|"]
-            lines += [row for *_, row in sorted(rows)] + [""]
-        claims = pd.read_csv(f"results/{name}/claims.csv")
-        lines += [
-            "| config, task, optimizer (seeds) | do **not** replicate (seeds in which they hold) | hold |",
-            "|---|---|---|",
-        ]
-        for (task, cell), table in claims.groupby(["task", "cell"], sort=False):
-            failing = table[table["verdict"] == "fails"]
-            shares = zip(failing["claim"], failing["share"] * failing["seeds"], failing["seeds"], strict=True)
-            fails = ", ".join(f"{claim} ({met:.0f}/{seeds})" for claim, met, seeds in shares) or "none"
-            holds = ", ".join(table.loc[table["verdict"] == "holds", "claim"]) or "none"
-            lines.append(f"| `{name}`, {task}, `{cell}` ({table['seeds'].max()}) | {fails} | {holds} |")
+def score_tables(name: str) -> list[str]:
+    """A table a task: every optimizer on the held-out problems."""
+    config, lines = _config(name), []
+    for task in config["tasks"]:
+        lines += [f"### `{name}`, {task.replace('_', ' ')}: {problems_of(config, task):,} held-out problems", ""]
+        lines += ["| optimizer | | meta-objective | 95% interval |", "|---|---|---|---|"]
+        found = scores(config, task, Path("results") / name)
+        lines += [f"| `{score.subject}` | {score.kind} | {score.value} | {score.interval} |" for score in found]
         lines.append("")
+    return lines
+
+
+def verdict_table(name: str) -> list[str]:
+    """A row a task and family of runs: which claims fail there, hold in part, hold, or cannot be told."""
+    lines = ["| task, optimizer (seeds) | fail (seeds in which they hold) | in part | hold | undetermined |"]
+    lines.append("|---|---|---|---|---|")
+    for (task, cell), table in pd.read_csv(f"results/{name}/claims.csv").groupby(["task", "cell"], sort=False):
+        failing = table[table["verdict"] == "fails"]
+        shares = zip(failing["claim"], failing["share"] * failing["seeds"], failing["seeds"], strict=True)
+        fails = ", ".join(f"{claim} ({met:.0f}/{seeds})" for claim, met, seeds in shares) or "none"
+        others = [
+            ", ".join(table.loc[table["verdict"] == grade, "claim"]) or "none"
+            for grade in ("in part", "holds", "undetermined")
+        ]
+        head = f"{task.replace('_', ' ')}, `{cell}` ({table['seeds'].max()})"
+        lines.append(f"| {head} | {fails} | {' | '.join(others)} |")
+    return lines
+
+
+def control_tables(name: str) -> list[str]:
+    """A table a positive control: each reading beside what is known of it, over the seeds."""
+    config, lines = _config(name), []
+    for entry in config["analysis"]["controls"]:
+        folder = Path("results") / name / entry["task"] / "analysis"
+        runs = [run for run in controlled(config, entry["task"]) if run.rpartition("-s")[0] == entry["optimizer"]]
+        table = pd.concat([pd.read_csv(folder / run / "control.csv").assign(run=run) for run in runs])
+        lines += [
+            f"### `{name}`, positive control: `{entry['optimizer']}` on {entry['task']}, {len(runs)} seeds",
+            "",
+            "Readings that are known beforehand from the authors' stored plots of the same recipe, with the range in",
+            "which a reading agrees. The range stood in the config before the first run was read.",
+            "",
+            "| reading | | known | agrees within | seeds | in agreement |",
+            "|---|---|---|---|---|---|",
+        ]
+        for reading, rows in table.groupby("reading", sort=False):
+            one, values = rows.iloc[0], ", ".join(f"{value:.3g}" for value in rows["value"])
+            span = f"{one['low']:.3g} to {one['high']:.3g}"
+            what = one["what"].replace("|", "\\|")
+            lines.append(
+                f"| `{reading}` | {what} | {one['known']:.3g} | {span} | {values} |"
+                f" {rows['agrees'].sum()} of {len(rows)} |"
+            )
+        lines.append("")
+    return lines
+
+
+def results_page() -> str:
+    """Every optimizer on every task, and the verdicts on the claims."""
+    lines = [
+        "# Every optimizer on every task",
+        "",
+        "The meta-objective is the mean loss over the run, relative to the initial loss: lower is better. Problems are",
+        "held out: none of them served training, validation or tuning. `study` is what this project ships; `laptop` is",
+        "what `snakemake` makes in less than half an hour. Made by `workflow/scripts/docs.py` from `results/`.",
+        "",
+    ]
+    for name in ("study", "laptop"):
+        lines += [f"## {name}", "", *score_tables(name), *control_tables(name)]
+        lines += [f"### `{name}`: claims", "", "What each says: [claims](claims.md).", "", *verdict_table(name), ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def results_table() -> str:
+    """One line a task: the learned optimizer that was best in validation beside the best baseline."""
+    config = _config("study")
+    lines = [
+        "| task | learned, best in validation | 95% interval | best baseline | 95% interval | problems |",
+        "|---|---|---|---|---|---|",
+    ]
+    for task in config["tasks"]:
+        found = contest(config, task, Path("results/study"))
+        ours, theirs = (f"`{one.subject}` {one.value} | {one.interval}" for one in (found.learned, found.rival))
+        lines.append(f"| {task_title(task)} | {ours} | {theirs} | {found.problems:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def replicated() -> str:
+    """Which claims hold in most meta-trained runs, which in hardly any, which in between: three sentences."""
+    groups = replication(pd.read_csv("results/study/claims.csv")).items()
+    sentences = [f"- **{OPENINGS[group][0]}**: {OPENINGS[group][1]} {text}." for group, text in groups]
+    return "\n".join(fill(one, 120, subsequent_indent="  ", break_long_words=False) for one in sentences) + "\n"
+
+
+def printed(page: str) -> str:
+    """What the first Python block of a page prints."""
+    code = page.partition("```python\n")[2].partition("```")[0]
+    with tempfile.TemporaryDirectory() as folder:  # an example may write files
+        done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the example of the page fails:\n{done.stderr}")
+    return f"```text\n{done.stdout}```\n"
 
 
 def claims_page() -> str:
@@ -100,37 +178,78 @@ def claims_page() -> str:
     lines = [
         "# Claims",
         "",
-        "Testable claims of arXiv 2011.02159, each with the criterion of `config/study.yaml`, which stood there before",
-        "the runs. Made from `src/reopt/claims.py`; the numbers are in `results/NAME/claims.csv` and the report.",
+        "Testable claims of arXiv 2011.02159, each with the criteria of `config/study.yaml`, revised after",
+        "earlier runs had been seen and before the tutorial arm was judged. A seed has one of three grades: the claim",
+        "holds, holds in part, or fails; what cannot be read is",
+        "undetermined. An optimizer has the middle grade of its seeds, of two the lower one; beside it is the effect,",
+        "over seeds with its interval. g50, g90, g99 and g99.9 are quantiles of the absolute gradients met on the",
+        "recorded problems. A run that diverges counts as 10. Made from `src/reopt/pipeline/claims.py`; numbers are",
+        "in `results/NAME/claims.csv`, those of each run in `results/NAME/claims_seeds.csv`.",
         "",
-        "| claim | statement and measured number | holds if |",
+        "| claim | statement and measured effect | holds if (in part if) |",
         "|---|---|---|",
     ]
-    lines += [f"| {claim.name} | {claim.statement} | {claim.criterion(criteria)} |" for claim in CLAIMS]
+    lines += [f"| {claim.name} | {claim.statement} | {claim.criterion(criteria)} |" for claim in every_claim()]
     return "\n".join(lines) + "\n"
 
 
 def calibration() -> str:
     """The rate of false verdicts, of docs/calibration.csv (rule `calibration`)."""
     table = pd.read_csv("docs/calibration.csv")
-    lines = ["| mechanism | verdicts | false | undetermined |", "|---|---|---|---|"]
-    everything = pd.concat([table, table.assign(mechanism="all")])
-    for name in [*table["mechanism"].unique(), "all"]:
-        part = everything[everything["mechanism"] == name]
-        vague = (part["verdict"] == "undetermined").mean()
-        lines.append(f"| {name} | {len(part)} | {part['false'].sum()} ({part['false'].mean():.1%}) | {vague:.1%} |")
+    lines = _verdict_counts(table, "mechanism")
     false = table.groupby("draw")["false"].any()
-    lines += [
-        "",
-        f"Of {len(false)} optimizers without a mechanism, {false.sum()} got a false verdict ({false.mean():.1%}).",
-    ]
+    told = f"Of {len(false)} optimizers, {false.sum()} got a false verdict ({false.mean():.1%}). The same by kind:"
+    return "\n".join([*lines, "", told, "", *_verdict_counts(table, "kind")]) + "\n"
+
+
+def _verdict_counts(table: pd.DataFrame, column: str) -> list[str]:
+    """A row for each value of a column, and one for all: verdicts, false and undetermined ones."""
+    lines = [f"| {column} | verdicts | false | undetermined |", "|---|---|---|---|"]
+    everything = pd.concat([table, table.assign(**{column: "all"})])
+    for name in [*table[column].unique(), "all"]:
+        part = everything[everything[column] == name]
+        vague, label = (part["verdict"] == "undetermined").mean(), str(name).replace("_", " ")
+        lines.append(f"| {label} | {len(part)} | {part['false'].sum()} ({part['false'].mean():.1%}) | {vague:.1%} |")
+    return lines
+
+
+def fuzz() -> str:
+    """What became of the trials of the campaign of faults, of docs/fuzz.csv (rule `faults`)."""
+    table = pd.read_csv("docs/fuzz.csv")
+    lines = ["| kind | trials | done as asked | refused in one line | failed |", "|---|---|---|---|---|"]
+    rows = [*table.itertuples(index=False), table.drop(columns="kind").sum()]
+    for row in rows:
+        name = getattr(row, "kind", "all")
+        lines.append(f"| {name} | {row.trials:,} | {row.done:,} | {row.refused:,} | {row.failed:,} |")
+    lines += ["", f"Seed {table['seed'].iloc[0]}."]
     return "\n".join(lines) + "\n"
 
 
-def _with_block(path: Path, name: str, text: str) -> str:
-    """The page with its generated block replaced."""
+def shipped() -> str:
+    """What the learned optimizers that travel with the package are for."""
+    lines = ["| name | steps | parameters | gradients | score | best baseline | against it |", "|---" * 7 + "|"]
+    for card in cards().values():
+        scope = card.scope
+        sizes = f"{scope.low:.1g}, {scope.median:.1g}, {scope.high:.1g}"
+        lines.append(
+            f"| `{card.name}` | {scope.steps} | {scope.params} | {sizes} | {card.score} | "
+            f"`{card.baseline.optimizer}` {card.baseline} | {card.verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _with_block(page: str, name: str, text: str) -> str:
+    """The page with a generated block replaced."""
     pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end {name} -->)"
-    return re.sub(pattern, lambda m: m[1] + text + m[2], path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(pattern, lambda m: m[1] + text + m[2], page, flags=re.DOTALL)
+
+
+def readme() -> str:
+    """README.md with its example's output, its table and its sentences."""
+    page = Path("README.md").read_text(encoding="utf-8")
+    for name, text in (("example", printed(page)), ("results", results_table()), ("replication", replicated())):
+        page = _with_block(page, name, text)
+    return page
 
 
 def pages() -> dict[Path, bytes]:
@@ -139,8 +258,13 @@ def pages() -> dict[Path, bytes]:
         Path("workflow/schemas/config.schema.json"): schema(),
         Path("docs/config.md"): config_page(),
         Path("docs/claims.md"): claims_page(),
-        Path("docs/dissect.md"): _with_block(Path("docs/dissect.md"), "calibration", calibration()),
-        Path("README.md"): _with_block(Path("README.md"), "numbers", numbers()),
+        Path("docs/results.md"): results_page(),
+        Path("docs/dissect.md"): _with_block(
+            Path("docs/dissect.md").read_text(encoding="utf-8"), "calibration", calibration()
+        ),
+        Path("docs/shipped.md"): _with_block(Path("docs/shipped.md").read_text(encoding="utf-8"), "shipped", shipped()),
+        Path("docs/faults.md"): _with_block(Path("docs/faults.md").read_text(encoding="utf-8"), "fuzz", fuzz()),
+        Path("README.md"): readme(),
     }
     pictures = {Path(f"docs/images/{name}.png"): Path(f"results/study/figures/{name}.png") for name in FIGURES}
     return {path: content.encode() for path, content in text.items()} | {
@@ -152,12 +276,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of step")
     check = parser.parse_args().check
-    stale = [path for path, content in pages().items() if not path.exists() or path.read_bytes() != content]
+    made = pages()
+    stale = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
     for path in stale:
         print(f"out of step: {path}" if check else f"written: {path}")
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pages()[path])
+            path.write_bytes(made[path])
     if check and stale:
         print("repair with: uv run python workflow/scripts/docs.py")
     return int(check and bool(stale))

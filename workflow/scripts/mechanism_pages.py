@@ -4,7 +4,7 @@
     python workflow/scripts/mechanism_pages.py --check  exit 1 where a page does not show the numbers beside it
 
 The text of a page is written by hand; between its markers stands what this makes. No number there is typed: the
-planted ones are the hyperparameters below, the read ones come out of `reopt.dissection.dissect`.
+planted ones are the hyperparameters below, the read ones come out of `reopt.examination.dissect`.
 """
 
 import argparse
@@ -19,12 +19,12 @@ import optax
 import pandas as pd
 from jaxtyping import Array
 
-from reopt.artifacts.tables import read_table, write_table, write_text
-from reopt.dissection import Dissection, dissect
-from reopt.dissection.readings import distill
+from reopt.core.tables import read_table, write_table, write_text
+from reopt.examination.dissect import Dissection, dissect
 from reopt.figures import remainder as remainder_figure
 from reopt.figures.save import render
 from reopt.mechanisms.distillation import distilled_updates
+from reopt.mechanisms.remainder import distill
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.optax_bridge import from_optax
 from reopt.tasks.quadratic import Quadratic
@@ -164,7 +164,7 @@ def picture(mechanism: str, planted: Planted, result: Dissection) -> tuple[bytes
         return render(figure, "png", dpi=DPI), caption
     found = result.examination
     findings = {finding.mechanism: finding for finding in result.findings}
-    explained = distilled_updates(distill(found, findings, planted.optimizer), found.recording.gradients)
+    explained = distilled_updates(distill(found, findings), found.recording.gradients)
     updates = pd.DataFrame(
         {
             "step": np.arange(len(explained)),

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reopt.artifacts.tables import read_json, read_table, write_text
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.core.tables import read_json, read_table, write_text
 from reopt.figures.axes import log_axis, put_letter
 from reopt.figures.palette import NEGATIVE, NEUTRAL
 from reopt.figures.save import render

@@ -3,33 +3,42 @@
 The paper minimises the mean speed of all states together; here every start is followed on its own, in float64:
 
 1. iterate h <- F(h, g), which leads to attractors (and says who belongs to them);
-2. finish slow starts by Newton's method; a start counts as a member of a point only if the point is stable, for
-   Newton alone may jump to a point where the dynamics never go;
+2. finish slow starts by Newton's method; a start counts as a member of a point only if the point is stable, and if
+   from where its iteration stood the map follows its linearization there, for Newton alone may jump to a point where
+   the dynamics never go (where it does not yet, up to 2^DOUBLINGS times as many plain steps are taken to see);
 3. run damped Newton directly from some starts, which finds unstable points as well;
-4. polish, and merge what is closer than `merge_distance` times the typical norm of the starts.
+4. polish, and merge points whose errors overlap in every component.
+
+All of it is done in units typical of each component, so that a diagonal change of units changes nothing. A start that
+comes to rest at a point that does not attract (to the tolerance, beside it or on its stable manifold) is iterated on;
+if it stays, it is NOT_CONVERGED, for any rounding may take it away.
 
 What does not reach the tolerance is never called a fixed point; it is kept apart as a slow point. A clock is held at
 a given value, see `free_system`.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from threadpoolctl import threadpool_limits
 
-from reopt.dynamics.continuum import continua
-from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero, jacobians
+from reopt.core.errors import ReoptError
+from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians, scaled_system
+from reopt.dynamics.identity import Located, lead_to, locate, overlap
+from reopt.dynamics.manifolds import continua
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import finite_states
 from reopt.dynamics.root_finding import BLOCK, Search, chord, iterate, newton, residuals
+from reopt.dynamics.stability import Stability, is_stable, judge
 from reopt.dynamics.system import StateUpdate, dynamical_system
-from reopt.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 
 VISITED, PERTURBED, INITIAL = 0, 1, 2
 NOT_CONVERGED, DIVERGED = -1, -2
-ISOLATED = 1e-9  # smallest singular value of I - J, relative to the largest, of a point that stands alone
+DOUBLINGS = 4  # of the plain steps of a start that Newton alone took to a stable point, to see whether it goes there
 
 
 class Seeds(NamedTuple):
@@ -46,7 +55,8 @@ class FixedPoints(NamedTuple):
     `error_bounds`. `isolated` is False where I - J is singular to rounding: a line or plane of fixed points, given as
     one point (that with the most members); `continuum_dimension` is the dimension of the kernel of I - J there, else 0.
     `seed_result` is the index of the point that a start came to, or NOT_CONVERGED, or DIVERGED; `newton_result` the
-    same for the direct Newton runs, which began at the starts `newton_seed`.
+    same for the direct Newton runs, which began at the starts `newton_seed` (each twice: in the units of the
+    search, then in those of the state).
     """
 
     points: Float[np.ndarray, "point hidden"]
@@ -68,15 +78,17 @@ class FixedPoints(NamedTuple):
     slow_residual: Float[np.ndarray, " slow"]
     continuum_dimension: Int[np.ndarray, " point"]  # 0 an isolated point, 1 a line of fixed points, 2 a plane, ...
     free_components: Int[np.ndarray, ""]  # of the state: all but the clock
+    # Eigenvalues of J on the unit circle, to their error; None in what was stored before there was this field.
+    marginal_directions: Int[np.ndarray, " point"] = None  # type: ignore[assignment]
 
 
 def stability(found: FixedPoints) -> list[str]:
     """ "stable", "saddle", "unstable" or "marginal" for each point, from the eigenvalues of J.
 
-    All inside the unit circle; some outside; all outside; none outside but one on it (a continuum, a bifurcation),
-    to 1e-9.
+    All inside the unit circle; some outside; all outside; none outside but one that cannot be told from one on it (a
+    continuum, a bifurcation, a rotation without damping).
     """
-    inside = np.where(found.spectral_radius < 1 - 1e-9, "stable", "marginal")
+    inside = np.where(is_stable(found), "stable", "marginal")
     outside = np.where(found.unstable_directions == found.free_components, "unstable", "saddle")
     return list(np.where(found.unstable_directions > 0, outside, inside).tolist())
 
@@ -136,7 +148,7 @@ def find_fixed_points(
     - `tolerance`: a state h counts as converged when ||h - F(h, g)||_2 <= tolerance max(1, ||h||).
     - `max_iterations`: plain steps a start; `newton_iterations` Newton steps a start.
     - `newton_seeds`: number of starts (evenly spread) from which Newton is run directly as well.
-    - `merge_distance`: relative to the median norm of the starts.
+    - `merge_distance`: relative distance within which states are first tried as one point; it merges nothing by itself.
     - `diverged_norm`: a start has diverged when its norm passes this times the largest norm of a start (at least 1).
     - `clock`: value at which a clock is held.
     - `chunk`: Jacobians kept in memory at once.
@@ -154,14 +166,13 @@ def find_fixed_points(
         raise ReoptError(f"{int((~np.isfinite(seeds).all(axis=1)).sum())} seeds hold values that are not finite")
     kind = np.full(len(seeds), VISITED) if kind is None else np.array(kind)
     # Norms of rows that run away overflow to infinity, which says what is to be said of them.
-    with double_precision(), np.errstate(over="ignore"):
-        system = FreeSystem(to_double(optimizer), clock)
+    with threadpool_limits(1, "blas"), double_precision(), np.errstate(over="ignore", invalid="ignore"):
+        plain = FreeSystem(to_double(optimizer), clock)
+        if plain.size == 0:
+            return _trivial(plain, kind)
+        system = scaled_system(plain, plain.restrict(seeds), np.array([float(gradient)]))
         starts = system.restrict(seeds)
-        if system.size == 0:
-            return _trivial(system, kind)
-        norms = np.linalg.norm(starts, axis=1)
-        limit = diverged_norm * max(1.0, float(norms.max()))
-        radius = merge_distance * (float(np.median(norms[norms > 0])) if norms.any() else 1.0)
+        limit = diverged_norm * max(1.0, float(np.linalg.norm(starts, axis=1).max()))
         options: dict[str, Any] = {"tolerance": tolerance, "max_iterations": newton_iterations, "chunk": chunk}
         gradients = np.full(len(seeds), float(gradient))
 
@@ -169,68 +180,151 @@ def find_fixed_points(
         slow = np.flatnonzero(~followed.diverged & ~_converged(followed, tolerance))
         finished = newton(system, followed.states[slow], gradients[slow], **options)
         picked = np.unique(np.linspace(0, len(seeds) - 1, min(newton_seeds, len(seeds))).round().astype(int))
+        # Which units the dampings are in decides to which of several points a run leads: both are tried.
         direct = newton(system, starts[picked], gradients[picked], **options)
+        other = newton(plain, plain.restrict(seeds)[picked], gradients[picked], **options)
+        other = other._replace(states=other.states / np.asarray(system.units))
+        other = other._replace(residual=residuals(system, other.states, gradients[picked]))
+        direct, picked = (
+            Search(*(np.concatenate(parts) for parts in zip(direct, other, strict=True))),
+            np.tile(picked, 2),
+        )
 
         candidates = Search(*(np.concatenate(parts) for parts in zip(followed, finished, direct, strict=True)))
-        good = np.flatnonzero(_converged(candidates, tolerance) & ~candidates.diverged)
-        points, residual, which = _distinct(
-            system, candidates.states[good], candidates.residual[good], float(gradient), radius, options
-        )
-        result = np.full(len(candidates.states), NOT_CONVERGED)
-        result[good] = which
-        jacobian = _all_jacobians(system, points, float(gradient), chunk)
-        if not np.isfinite(jacobian).all():
-            raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
-        bounds = error_bounds(system, points, jacobian, float(gradient))
-        singular = np.linalg.svd(np.eye(system.size) - jacobian, compute_uv=False)
-        dimension = (singular <= ISOLATED * np.maximum(1, singular[:, :1])).sum(axis=1)
-        kept, which = _one_a_continuum(
-            system, points, dimension, result, float(gradient), radius=radius, tolerance=tolerance
-        )
-    points, residual, jacobian, bounds, dimension = (a[kept] for a in (points, residual, jacobian, bounds, dimension))
-    result = which[result]
-    magnitudes = np.abs(np.linalg.eigvals(jacobian))
-    spectral_radius = magnitudes.max(axis=1, initial=0)
+        search = partial(_points, system, gradient=float(gradient), merge_distance=merge_distance, options=options)
+        known, result = search(candidates)
+        resting = np.flatnonzero(np.append(~known.attracts, [False, False])[result[: len(seeds)]])
+        if resting.size:  # a little beside its point a start may rest for a while: where does it go in the end?
+            further = iterate(
+                system,
+                candidates.states[resting],
+                gradients[resting],
+                tolerance=0.0,
+                max_iterations=max_iterations,
+                limit=limit,
+            )
+            for whole, part in zip(candidates, further, strict=True):
+                whole[resting] = part if whole is not candidates.iterations else whole[resting] + part
+            followed = Search(*(part[: len(seeds)] for part in candidates))
+            known, result = search(candidates)
 
-    first, second = len(seeds), len(seeds) + len(slow)
-    seed_result, by_newton, newton_result = result[:first], result[first:second], result[second:]
-    stable = np.append(spectral_radius < 1, False)
-    seed_result[slow] = np.where(stable[by_newton], by_newton, NOT_CONVERGED)
-    seed_result[followed.diverged] = DIVERGED
-    seed_residual = followed.residual.copy()
-    seed_residual[slow] = np.where(seed_result[slow] >= 0, finished.residual, seed_residual[slow])
+        seed_result, by_newton, newton_result = np.split(result, [len(seeds), len(seeds) + len(slow)])
+        seed_result = np.where(np.append(known.attracts, [True, True])[seed_result], seed_result, NOT_CONVERGED)
+        seed_result[slow] = NOT_CONVERGED
+        for index in np.flatnonzero(known.judged.stable):
+            rows, steps = slow[by_newton == index], max_iterations
+            states = followed.states[rows]
+            for doubling in range(1 + DOUBLINGS):
+                arrive = lead_to(system, states, gradients[rows], known.located[index])
+                seed_result[rows[arrive]] = index
+                rows, states = rows[~arrive], states[~arrive]
+                if not rows.size or doubling == DOUBLINGS:
+                    break
+                states = iterate(
+                    system, states, gradients[rows], tolerance=0.0, max_iterations=steps, limit=limit
+                ).states
+                steps *= 2
+        seed_result[followed.diverged] = DIVERGED
+        stuck = np.flatnonzero((by_newton == NOT_CONVERGED) & np.isfinite(finished.residual))
+        ends = followed.states.copy()
+        arrived = seed_result[slow] >= 0
+        ends[slow[arrived]] = finished.states[arrived]
+        points, slow_points = (system.embed(a) for a in (known.states, finished.states[stuck]))
+        residual, seed_residual, newton_residual, slow_residual = (
+            residuals(plain, plain.restrict(system.embed(states)), np.full(len(states), float(gradient)))
+            for states in (known.states, ends, direct.states, finished.states[stuck])
+        )
+        units = np.asarray(system.units)
+        jacobian = known.jacobian * units[:, None] / units
+        bounds = error_bounds(plain, plain.restrict(points), jacobian, float(gradient))
     iterations = followed.iterations.copy()
     iterations[slow] += finished.iterations
-    stuck = np.flatnonzero(by_newton == NOT_CONVERGED)
-    stuck = stuck[np.isfinite(finished.residual[stuck])]
-    count = len(points)
+    count, judged = len(points), known.judged
     found = FixedPoints(
-        points=system.embed(points),
+        points=points,
         residual=residual,
-        spectral_radius=spectral_radius,
-        unstable_directions=(magnitudes > 1 + 1e-9).sum(axis=1),
+        spectral_radius=judged.magnitudes.max(axis=1, initial=0),
+        unstable_directions=judged.unstable,
         members=np.bincount(seed_result[seed_result >= 0], minlength=count),
         newton_members=np.bincount(newton_result[newton_result >= 0], minlength=count),
-        error_bound=bounds,
-        isolated=dimension == 0,
+        error_bound=np.where(judged.kernel > 0, np.inf, bounds),
+        isolated=judged.kernel == 0,
         seed_result=seed_result,
         seed_residual=seed_residual,
         seed_iterations=iterations,
         seed_kind=kind,
         newton_seed=picked,
         newton_result=newton_result,
-        newton_residual=direct.residual,
-        slow_points=system.embed(finished.states[stuck]),
-        slow_residual=finished.residual[stuck],
-        continuum_dimension=dimension,
+        newton_residual=newton_residual,
+        slow_points=slow_points,
+        slow_residual=slow_residual,
+        continuum_dimension=judged.kernel,
         free_components=np.array(system.size),
+        marginal_directions=judged.marginal,
     )
     return _sorted(found)
 
 
+class _Known(NamedTuple):
+    """The distinct points, in the units of the search."""
+
+    states: np.ndarray
+    jacobian: np.ndarray
+    located: list[Located]
+    judged: Stability
+
+    @property
+    def attracts(self) -> np.ndarray:
+        """Whether starts that iteration brings to rest there belong there: stable, or on a continuum that does not
+        repel (which draws them in across it)."""
+        return self.judged.stable | ((self.judged.unstable == 0) & (self.judged.kernel > 0))
+
+    def take(self, index: np.ndarray) -> "_Known":
+        """Some of the points."""
+        judged = Stability(*(part[index] for part in self.judged))
+        return _Known(self.states[index], self.jacobian[index], [self.located[i] for i in index], judged)
+
+
+def _points(
+    system: FreeSystem, candidates: Search, *, gradient: float, merge_distance: float, options: dict
+) -> tuple[_Known, np.ndarray]:
+    """The distinct points among the candidates that converged, and for each candidate its point (or NOT_CONVERGED)."""
+    good = np.flatnonzero(_converged(candidates, options["tolerance"]) & ~candidates.diverged)
+    known, which = _distinct(
+        system, candidates.states[good], candidates.residual[good], gradient, merge_distance, options
+    )
+    result = np.full(len(candidates.states), NOT_CONVERGED)
+    result[good] = which
+    kept, which = _one_a_continuum(system, known, result, gradient, options["tolerance"])
+    return known.take(kept), which[result]
+
+
+def refuse_other_points(found: FixedPoints, optimizer: Optimizer, where: object) -> None:
+    """See that points read from `where` are fixed points of `optimizer`: a step without gradient moves none by 1e-4 of
+    its length, and the spectral radius of each is that of its derivative there. With a clock nothing is compared.
+
+    **Raises** `ReoptError`.
+    """
+    if optimizer.clock is not None or not len(found.points):
+        return
+    with double_precision():
+        system = FreeSystem(to_double(optimizer))
+        states, still = np.asarray(found.points, np.float64), np.zeros(len(found.points))
+        near = beside_zero(system, states, still)
+        moved = residuals(system, states, still)
+        slopes = np.asarray(jacobians(system, jnp.asarray(near), jnp.asarray(still)))
+    apart = moved / np.maximum(1, np.linalg.norm(states, axis=1))
+    radius = np.abs(np.linalg.eigvals(slopes)).max(axis=1, initial=0.0) if np.isfinite(slopes).all() else np.nan
+    same = np.isclose(radius, found.spectral_radius, rtol=1e-4, atol=1e-4) | np.isnan(radius)
+    if not ((apart < 1e-4).all() and same.all()):
+        raise ReoptError(
+            f"{where}: the stored fixed points are not those of this optimizer: damaged, or of another optimizer"
+        )
+
+
 def attractor(found: FixedPoints) -> Float[np.ndarray, " hidden"]:
     """The stable point to which most starts came. **Raises** `ReoptError` where there is none."""
-    stable = found.spectral_radius < 1
+    stable = is_stable(found)
     if not stable.any():
         unsettled, lost = (int(np.sum(found.seed_result == code)) for code in (NOT_CONVERGED, DIVERGED))
         raise ReoptError(
@@ -321,8 +415,8 @@ def _stable_point(system: FreeSystem, search: Search, gradients: np.ndarray, opt
     found = newton(system, search.states[row], gradients[row], **options)
     if not _converged(found, options["tolerance"])[0]:
         return None
-    matrix = _all_jacobians(system, found.states, float(gradients[0]), 1)[0]
-    return found.states[0] if np.abs(np.linalg.eigvals(matrix)).max() < 1 else None
+    matrix = _all_jacobians(system, found.states, float(gradients[0]), 1)
+    return found.states[0] if np.isfinite(matrix).all() and judge(matrix).stable[0] else None
 
 
 def _all_jacobians(system: FreeSystem, points: np.ndarray, gradient: float, chunk: int) -> np.ndarray:
@@ -334,51 +428,83 @@ def _all_jacobians(system: FreeSystem, points: np.ndarray, gradient: float, chun
     return np.concatenate(parts)
 
 
-def _group(states: np.ndarray, residual: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Leaders (best residual first), and for each state the nearest-ranked leader within `radius` of it."""
+def _group(states: np.ndarray, residual: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Leaders (best residual first), and for each state the first leader within the relative `distance` of it."""
     which = np.full(len(states), -1)
     leaders: list[int] = []
     for i in np.argsort(residual, kind="stable"):
         if which[i] >= 0:
             continue
-        near = (which < 0) & (np.linalg.norm(states - states[i], axis=1) <= radius)
+        near = (which < 0) & np.all(np.abs(states - states[i]) <= distance * (1 + np.abs(states[i])), axis=1)
         which[near] = len(leaders)
         leaders.append(i)
     return np.array(leaders, int), which
 
 
 def _distinct(
-    system: FreeSystem, states: np.ndarray, residual: np.ndarray, gradient: float, radius: float, options: dict
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Merge converged states: (points, their residuals, for each state the index of its point)."""
-    leaders, which = _group(states, residual, radius)
-    best, best_residual = states[leaders], residual[leaders]
-    if len(leaders):
-        sharp = newton(system, best, np.full(len(best), gradient), polish=True, **options)
-        near = np.linalg.norm(sharp.states - best, axis=1) <= radius
-        best = np.where(near[:, None], sharp.states, best)
-        best_residual = np.where(near, sharp.residual, best_residual)
-    again, merged = _group(best, best_residual, radius)
-    return best[again], best_residual[again], merged[which] if len(which) else which
+    system: FreeSystem, states: np.ndarray, residual: np.ndarray, gradient: float, distance: float, options: dict
+) -> tuple[_Known, np.ndarray]:
+    """Converged states as points: (the points, for each state the index of its point).
+
+    Of states that lie together the best is polished. Others belong to it if Newton steps lead them there; what stays
+    elsewhere is another point, however near. Points whose errors overlap are one.
+    """
+    which = np.full(len(states), -1)
+    pending = np.arange(len(states))
+    points, residuals_of = [np.zeros((0, system.size))], [np.zeros(0)]
+    count = 0
+    parts: list[_Known] = [_known(system, points[0], gradient, options["chunk"])]
+    while pending.size:
+        leaders, group = _group(states[pending], residual[pending], distance)
+        best = pending[leaders]
+        sharp = newton(system, states[best], np.full(len(best), gradient), polish=True, **options)
+        parts.append(_known(system, sharp.states, gradient, options["chunk"]))
+        residuals_of.append(sharp.residual)
+        for index, point in enumerate(parts[-1].located):
+            rows = pending[group == index]
+            same = lead_to(system, states[rows], np.full(len(rows), gradient), point)
+            which[rows[same | (rows == best[index])]] = count + index
+        count += len(best)
+        pending = pending[which[pending] < 0]
+    whole = _Known(
+        np.concatenate([part.states for part in parts]),
+        np.concatenate([part.jacobian for part in parts]),
+        [point for part in parts for point in part.located],
+        Stability(*(np.concatenate(arrays) for arrays in zip(*(part.judged for part in parts), strict=True))),
+    )
+    kept, merged = _merged(whole.located, np.concatenate(residuals_of))
+    return whole.take(kept), merged[which] if len(which) else which
+
+
+def _known(system: FreeSystem, points: np.ndarray, gradient: float, chunk: int) -> _Known:
+    jacobian = _all_jacobians(system, points, gradient, chunk)
+    if not np.isfinite(jacobian).all():
+        raise ReoptError("the optimizer has no finite derivatives at a fixed point: its stability cannot be told")
+    return _Known(points, jacobian, *locate(system, points, jacobian, np.full(len(points), gradient)))
+
+
+def _merged(located: list[Located], residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(indices of the points to keep, best residual first; for each point the number of the kept one it is)."""
+    kept: list[int] = []
+    number = np.zeros(len(located), int)
+    for i in np.argsort(residual, kind="stable"):
+        same = [k for k, other in enumerate(kept) if overlap(located[i], located[other])]
+        number[i] = same[0] if same else len(kept)
+        if not same:
+            kept.append(int(i))
+    return np.array(kept, int), number
 
 
 def _one_a_continuum(
-    system: FreeSystem,
-    points: np.ndarray,
-    dimension: np.ndarray,
-    result: np.ndarray,
-    gradient: float,
-    *,
-    radius: float,
-    tolerance: float,
+    system: FreeSystem, known: _Known, result: np.ndarray, gradient: float, tolerance: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(indices of the points to keep, new index of each old one; negative codes index themselves)."""
-    count = len(points)
+    count, dimension = len(known.states), known.judged.kernel
     members = np.bincount(result[result >= 0], minlength=count)
     leader = np.arange(count)
     for size in np.unique(dimension[dimension > 0]):
         rows = np.flatnonzero(dimension == size)
-        groups = continua(system, points[rows], gradient, radius=radius, tolerance=tolerance)
+        groups = continua(system, [known.located[i] for i in rows], gradient, tolerance=tolerance)
         for group in range(groups.max() + 1):
             same = rows[groups == group]
             leader[same] = same[np.argmax(members[same])]
@@ -421,4 +547,5 @@ def _trivial(system: FreeSystem, kind: np.ndarray) -> FixedPoints:
         slow_residual=np.zeros(0),
         continuum_dimension=np.zeros(1, np.int64),
         free_components=np.array(0),
+        marginal_directions=np.zeros(1, np.int64),
     )

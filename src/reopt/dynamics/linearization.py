@@ -14,11 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from reopt.core.errors import ReoptError
+from reopt.dynamics.autonomous import CLOCK, TINY, FreeSystem, beside_zero
 from reopt.dynamics.fixed_points import FixedPoints, attractor
-from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero
 from reopt.dynamics.precision import double_precision, to_double
-from reopt.errors import ReoptError
+from reopt.dynamics.stability import is_stable
 from reopt.optimizers.base import Optimizer
+
+FURTHER = 1e6  # times as far from a zero: what has a limit there does not change
+SAME = 1e-3
 
 
 class Linearization(NamedTuple):
@@ -40,7 +44,7 @@ def operating_point(found: FixedPoints) -> Float[np.ndarray, " hidden"]:
     An optimizer without a stable point may circle around an unstable one. **Raises** `ReoptError` where there is no
     point at all.
     """
-    if not len(found.points) or (found.spectral_radius < 1).any():
+    if not len(found.points) or is_stable(found).any():
         return attractor(found)
     return found.points[np.argmin(found.spectral_radius)]
 
@@ -50,20 +54,23 @@ def linearize(
 ) -> Linearization:
     """Linearize at `point`, with a clock held at `clock`.
 
-    Where a derivative is not finite, it is taken a hair beside those components that are exactly 0.
+    Where a derivative is not finite, it is taken slightly beside those components that are exactly 0: the limit from
+    there.
 
-    **Raises** `ReoptError` where it is not finite there either: the optimizer has no linearization.
+    **Raises** `ReoptError` where it is not finite there either, or follows the distance: the optimizer has no
+    linearization.
     """
     point = np.asarray(point, np.float64)
     with double_precision():
         system = FreeSystem(to_double(optimizer), clock)
         at = system.restrict(point)
         near = beside_zero(system, at[None], np.array([float(gradient)]))[0]
-        parts = [
-            np.asarray(a, np.float64) for a in _derivatives(system, jnp.asarray(near), jnp.asarray(float(gradient)))
-        ]
+        parts = _parts(system, near, float(gradient))
+        if not all(np.isfinite(part).all() for part in parts):  # a readout that takes the root of a 0
+            parts = _parts(system, np.where(near == 0, TINY, near), float(gradient))
         whole = system.embed(at)
-    if not all(np.isfinite(part).all() for part in parts):
+        limit = (near == at).all() or _has_limit(system, np.where(near == at, near, FURTHER * near), gradient, parts)
+    if not limit or not all(np.isfinite(part).all() for part in parts):
         raise ReoptError(
             f"the optimizer has no finite derivatives at the point with gradient {gradient:g}: it cannot be "
             "linearized there"
@@ -73,6 +80,35 @@ def linearize(
     full[np.ix_(free, free)], inward[free], outward[free] = parts[:3]
     held = np.array([] if optimizer.clock is None else [optimizer.clock], int)
     return Linearization(whole, full, inward, outward, parts[3], parts[4], np.asarray(float(gradient)), held)
+
+
+def refuse_other_linearization(found: Linearization, optimizer: Optimizer, where: object) -> None:
+    """See that a linearization read from `where` is one of `optimizer`: linearized anew at the same point, it has the
+    same derivatives to 1e-4 of the largest. With a clock, whose value is not stored, nothing is compared.
+
+    **Raises** `ReoptError`.
+    """
+    if optimizer.clock is not None:
+        return
+    again = linearize(optimizer, found.point, float(found.gradient))
+    for name in ("jacobian", "input", "readout", "direct", "offset"):
+        made, stored = getattr(again, name), getattr(found, name)
+        if not np.allclose(made, stored, rtol=1e-4, atol=1e-4 * np.max(np.abs(made), initial=0.0)):
+            raise ReoptError(
+                f"{where}: the {name} of the stored linearization is not that of this optimizer at the same point: "
+                "it is damaged, or of another optimizer"
+            )
+
+
+def _parts(system: FreeSystem, at: Float[np.ndarray, " free"], gradient: float) -> list[np.ndarray]:
+    return [np.asarray(a, np.float64) for a in _derivatives(system, jnp.asarray(at), jnp.asarray(gradient))]
+
+
+def _has_limit(system: FreeSystem, further: np.ndarray, gradient: float, parts: list[np.ndarray]) -> bool:
+    """Whether the response at once, C B + D, is the same a little further from the zeros."""
+    other = _derivatives(system, jnp.asarray(further), jnp.asarray(float(gradient)))
+    one, also = (float(np.asarray(p[2]) @ np.asarray(p[1]) + np.asarray(p[3])) for p in (parts, other))
+    return abs(also - one) <= SAME * abs(one)
 
 
 @eqx.filter_jit

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from reopt.core.errors import ReoptError
 from reopt.dynamics.record import finite_states
 
 
@@ -50,6 +51,18 @@ def pca(
     explained = variance / total if total > 0 else np.zeros_like(variance)
     result = PCA(mean, components, explained, np.sqrt(variance), np.zeros(0))
     return result._replace(projected=project(states, result, num_projected).astype(np.float32))
+
+
+def refuse_no_pca(found: PCA, where: object) -> None:
+    """See that what was read from `where` can be principal components: orthonormal, with shares of a variance.
+
+    **Raises** `ReoptError`.
+    """
+    gram = found.components @ found.components.T
+    shares = found.explained
+    orthonormal = np.allclose(gram, np.eye(len(gram)), atol=1e-6)
+    if not orthonormal or not (np.all((shares >= 0) & (shares <= 1 + 1e-6)) and np.all(found.deviation >= 0)):
+        raise ReoptError(f"{where}: the stored principal components are none: they are damaged")
 
 
 def project(states: Float[np.ndarray, "... hidden"], basis: PCA, count: int = 3) -> Float[np.ndarray, "... component"]:

@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from reopt.dynamics.free_system import FreeSystem, jacobians
+from reopt.dynamics.autonomous import FreeSystem, jacobians
 
 BLOCK = 64  # plain steps between two looks at who is done
+FEW = 8  # rows worked on at once at least
+TINY = 8  # free components up to which a compiled program costs more than the rows that fill up a batch
 
 
 class Search(NamedTuple):
@@ -26,14 +28,15 @@ class Search(NamedTuple):
     diverged: Bool[np.ndarray, " row"]
 
 
-def _padded(count: int, most: int | None = None) -> int:
+def padded(count: int, most: int | None = None, *, factor: int = 8) -> int:
+    """The next power of `factor` (at most `most`), so that few programs are compiled."""
     size = 1
     while size < count:
-        size *= 8
+        size *= factor
     return size if most is None else min(size, most)
 
 
-def _pad(rows: np.ndarray, size: int) -> np.ndarray:
+def pad(rows: np.ndarray, size: int) -> np.ndarray:
     """`rows` with its last row repeated up to `size` rows."""
     return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
@@ -51,7 +54,10 @@ def residuals(
     system: FreeSystem, states: Float[np.ndarray, "row free"], gradients: Float[np.ndarray, " row"]
 ) -> Float[np.ndarray, " row"]:
     """||h - F(h, g)||_2 of each row."""
-    return np.array(_residual(system, jnp.asarray(states), jnp.asarray(gradients)))
+    count = len(states)
+    if system.size <= TINY and count:
+        states, gradients = (pad(np.asarray(part), max(64, padded(count))) for part in (states, gradients))
+    return np.array(_residual(system, jnp.asarray(states), jnp.asarray(gradients)))[:count]
 
 
 @eqx.filter_jit
@@ -98,11 +104,11 @@ def iterate(
     active = np.flatnonzero(~diverged)
     done_steps = 0
     while active.size and done_steps < max_iterations:
-        size = _padded(active.size)
+        size = padded(active.size)
         part = _block(
             system,
-            jnp.asarray(_pad(states[active], size)),
-            jnp.asarray(_pad(gradients[active], size)),
+            jnp.asarray(pad(states[active], size)),
+            jnp.asarray(pad(gradients[active], size)),
             tolerance,
             jnp.asarray(limit),
         )
@@ -175,8 +181,9 @@ def newton(
         stuck = []
         for first in range(0, active.size, chunk):
             rows = active[first : first + chunk]
-            size = _padded(rows.size, chunk)
-            args = (jnp.asarray(_pad(a[rows], size)) for a in (states, gradients))
+            # Products for few rows are cut within their sums, into as many parts as there are cores.
+            size = chunk if system.size <= TINY else max(FEW, padded(rows.size, chunk))
+            args = (jnp.asarray(pad(a[rows], size)) for a in (states, gradients))
             new, new_residual = (np.asarray(a)[: rows.size] for a in _newton_step(system, *args))
             small = new_residual <= tolerance * np.maximum(1, np.linalg.norm(new, axis=1))
             gain = np.where(small, 0.5, 0.99) if polish else 0.99
@@ -218,12 +225,12 @@ def chord(
     norms = np.linalg.norm(states, axis=1)
     running = ~search.diverged & (residual > tolerance * np.maximum(1, norms))
     arrived, taken = np.zeros(len(states), bool), search.iterations.copy()
-    size = _padded(len(states))
-    shared = jnp.asarray(_pad(gradients, size)), jnp.asarray(inverse)
+    size = padded(len(states))
+    shared = jnp.asarray(pad(gradients, size)), jnp.asarray(inverse)
     for _ in range(max_iterations):
         if not running.any():
             break
-        stepped = _chord(system, jnp.asarray(_pad(states, size)), *shared)
+        stepped = _chord(system, jnp.asarray(pad(states, size)), *shared)
         new, new_residual = (np.asarray(part)[: len(states)] for part in stepped)
         running &= new_residual <= 0.5 * residual
         states[running], residual[running] = new[running], new_residual[running]

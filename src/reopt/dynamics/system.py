@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 
 StateUpdate = Callable[[Float[Array, " hidden"], Float[Array, ""]], Float[Array, " hidden"]]

@@ -1,7 +1,7 @@
 """Learning-rate adaptation: fixed points under constant gradients (Fig. 5 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,17 +13,25 @@ from matplotlib.ticker import LogLocator
 
 from reopt.figures.axes import (
     LogTicks,
-    arrange,
     color_bar,
+    draw_panels,
     few_ticks,
-    keep_outer_labels,
     legend_below,
     log_axis,
     pc_label,
     sequential,
+    zero_lines,
 )
 from reopt.figures.palette import NEGATIVE, NEUTRAL, POSITIVE, label, look, task_title
 from reopt.figures.style import styled
+from reopt.figures.summaries import in_the_plane
+
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {"shown": ("adaptation", "pca"), "seeds": ("adaptation",), "rmsprop": ("adaptation",)}
 
 ARMS = {
     "negative": (NEGATIVE, "v", "g < 0"),
@@ -33,6 +41,8 @@ ARMS = {
 """Colour, marker and words of the arms."""
 
 RATE = "effective_learning_rate_at_zero"
+FAR = 1e-3  # a rate below this share of that at rest has nothing to do with it
+ROOM = 2.5  # factor by which the axis of rates goes beyond those of the shown run
 
 
 class Adaptation(NamedTuple):
@@ -93,22 +103,40 @@ def draw_functions(ax: Axes, data: Adaptation) -> None:
             gid=f"held {value:.6g}",
             linestyle=(0, (2, 1)) if value == 0 else "-",
         )
-    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
-    ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    zero_lines(ax, upright=True)
     ax.set(xlabel="gradient", ylabel="update")
     few_ticks(ax, 5)
-    color_bar(ax, colors, "gradient held", format=LogTicks(), ticks=LogLocator(numticks=4))
+    color_bar(ax, colors, "gradient held", format=LogTicks(), ticks=LogLocator(numticks=3))
+
+
+def relative(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with rates over that without a gradient, or, where there is none or no gradient held comes near it,
+    that of the smallest gradient."""
+    known = table[table[RATE] > 0]
+    rest = known.loc[known["gradient"].abs().sort_values().index, RATE]
+    rest = rest.iloc[1:] if _far_from_rest(table) else rest
+    return table.assign(**{RATE: table[RATE] / rest.iloc[0]}) if len(rest) else table
+
+
+def _far_from_rest(table: pd.DataFrame) -> bool:
+    """Whether all rates under a gradient are below `FAR` of that without one."""
+    known = table[table[RATE] > 0]
+    held, rest = known.loc[known["gradient"] != 0, RATE], known.loc[known["gradient"] == 0, RATE]
+    return bool(len(held) and len(rest) and held.max() < FAR * rest.iloc[0])
 
 
 def draw_rates(ax: Axes, data: Adaptation) -> None:
-    """Effective learning rate against |constant gradient| on both arms, RMSProp's, and other seeds'."""
+    """Effective learning rate over that at rest against |constant gradient|: both arms, RMSProp's, other seeds'."""
+    learned, far = relative(data.adaptation), _far_from_rest(data.adaptation)
+    learned = learned[learned["arm"] != "zero"] if far else learned
     for other, table in data.others.items():
+        table = relative(table)
         table = table[table[RATE] > 0].assign(size=lambda rows: rows["gradient"].abs()).sort_values("size")
         for _, part in table[table["arm"] != "zero"].groupby("arm"):
             ax.plot(part["size"], part[RATE], color="#808080", linewidth=0.5, alpha=0.6, gid=f"rate {other}")
     for arm in ("negative", "positive"):
         color, marker, words = ARMS[arm]
-        part = data.adaptation[(data.adaptation["arm"] == arm) & (data.adaptation[RATE] > 0)]
+        part = learned[(learned["arm"] == arm) & (learned[RATE] > 0)]
         part = part.assign(size=part["gradient"].abs()).sort_values("size")
         # Where the arms agree, the wide pale line of the one shows beneath the other.
         wide = arm == "negative"
@@ -132,7 +160,8 @@ def draw_rates(ax: Axes, data: Adaptation) -> None:
             gid=f"points {arm}",
         )
     if data.rmsprop is not None:
-        part = data.rmsprop[(data.rmsprop["arm"] == "positive") & (data.rmsprop[RATE] > 0)].sort_values("gradient")
+        probe = relative(data.rmsprop)
+        part = probe[(probe["arm"] == "positive") & (probe[RATE] > 0)].sort_values("gradient")
         drawn = look("rmsprop")
         ax.plot(
             part["gradient"],
@@ -148,27 +177,40 @@ def draw_rates(ax: Axes, data: Adaptation) -> None:
         ax.axvline(knee, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="knee")
     log_axis(ax, "x", labels=3)
     log_axis(ax, "y", labels=4)
-    ax.set(xlabel="|gradient held|", ylabel="eff. learning rate")
+    seen = learned.loc[learned[RATE] > 0, RATE]
+    if len(seen):  # RMSProp's falls by decades: it may leave below
+        ax.set_ylim(min(float(seen.min()), 1) / ROOM, max(float(seen.max()), 1) * ROOM)
+    ax.set(xlabel="|gradient held|", ylabel="rate / rate at smallest" if far else "rate / rate at 0")
+
+
+def of(found: "Examination") -> Adaptation:
+    """What an examination says."""
+    held = found.adaptation
+    return Adaptation(found.name, held.table, held.functions, held.summary, in_the_plane(found.pca))
+
+
+def data(view: "View") -> Adaptation:
+    """The shown run of one task, its other seeds, and RMSProp where it is examined."""
+    others = {seed: view.examination(seed).adaptation.table for seed in view.subjects["seeds"]}
+    drawn = of(view.examination(view.shown))._replace(others=others)
+    for name in view.subjects["rmsprop"]:
+        probe = view.examination(name).adaptation
+        drawn = drawn._replace(rmsprop=probe.table, rmsprop_summary=probe.summary)
+    return drawn
 
 
 @styled
 def figure(tasks: Mapping[str, Adaptation]) -> Figure:
     """S-curve of fixed points, update functions along an arm, effective learning rate along both."""
-    names = list(tasks)
-    drawing, axes = arrange(
-        names,
-        ["arms", "functions", "rates"],
+    drawing, axes = draw_panels(
+        tasks,
+        {"arms": draw_arms, "functions": draw_functions, "rates": draw_rates},
         alone=[["arms", "functions", "rates"]],
         height_alone=2.2,
         height_each=1.6,
         alone_options={"width_ratios": [1, 1.2, 1]},
     )
-    for name, data in tasks.items():
-        draw_arms(axes[name, "arms"], data)
-        draw_functions(axes[name, "functions"], data)
-        draw_rates(axes[name, "rates"], data)
-    keep_outer_labels(axes, names)
-    legend_below(drawing, (axes[name, panel] for name in names for panel in ("arms", "rates")), ncols=4)
+    legend_below(drawing, (axes[name, panel] for name in tasks for panel in ("arms", "rates")), ncols=4)
     return drawing
 
 
@@ -185,13 +227,14 @@ def caption(tasks: Mapping[str, Adaptation]) -> str:
         if data.rmsprop_summary is not None:
             text += f" (RMSProp: {_slope(data.rmsprop_summary)})"
         parts.append(text + (f"; {len(data.others)} other seeds grey." if data.others else "."))
+    leaves = " RMSProp's leaves the view." if any(data.rmsprop_summary is not None for data in tasks.values()) else ""
     return (
         "Learning-rate adaptation. (a) Fixed points under constant gradients g on the first two principal axes of the"
         " visited states (open: not converged). (b) Update against gradient in the states that positive constant"
         " gradients lead to (grey dashes: g = 0). (c) Effective learning rate, minus the slope of those functions at"
-        " zero gradient (parameter change per unit of gradient), against the size of g; dotted: the knee. The slope is"
-        " fitted to both arms beyond three times the knee, or to all of them where fewer than four points of an arm lie"
-        " beyond it. " + " ".join(parts)
+        f" zero gradient, over that at g = 0, against the size of g; dotted: the knee.{leaves} The slope is fitted to"
+        " the fixed points of both signs of g beyond three times the knee, or to all of them where fewer than four of a"
+        " sign lie beyond it. " + " ".join(parts)
     )
 
 

@@ -1,7 +1,7 @@
 """Axes of a figure: their arrangement for one task or several, ticks, letters, colour bars."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
@@ -9,14 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, FuncNorm, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import Formatter, LogLocator
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+from matplotlib.ticker import Formatter, LogLocator, NullFormatter
 
 from reopt.figures.palette import task_title
-from reopt.figures.style import TEXT_WIDTH
+from reopt.figures.style import FONT, TEXT_WIDTH
 
+T = TypeVar("T")
 NARROW = 3
 """From this many columns on there is no width for colour bars beside the axes."""
 
+_FONT = FontProperties(family=[FONT], size=7)
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -97,6 +101,25 @@ def arrange(
     return figure, axes
 
 
+def draw_panels(
+    tasks: Mapping[str, T], draw: Mapping[str, Callable[[Axes, T], None]], **layout: Any
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    """`arrange`, with each panel drawn by its function of the axes and a task's data."""
+    names = list(tasks)
+    figure, axes = arrange(names, list(draw), **layout)
+    for (name, panel), ax in axes.items():
+        draw[panel](ax, tasks[name])
+    keep_outer_labels(axes, names)
+    return figure, axes
+
+
+def zero_lines(ax: Axes, *, upright: bool = False) -> None:
+    """A pale line behind at 0, and one across it if asked for."""
+    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    if upright:
+        ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+
+
 def keep_outer_labels(axes: Mapping[tuple[str, str], Axes], tasks: Sequence[str]) -> None:
     """Of several columns, only the first names its vertical axes, unless another's has a name of its own."""
     for (task, panel), ax in axes.items():
@@ -111,6 +134,30 @@ def legend_below(figure: Figure, axes: Iterable[Axes], *, ncols: int) -> None:
         for handle, text in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(text, handle)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=ncols)
+
+
+def thin_labels(figure: Figure, room: float = 1.5) -> None:
+    """Hide tick labels that would touch a neighbour of the same axis; call it when the layout is settled.
+
+    Labels of major ticks stay before those of minor ones; of labels that touch, the first along the axis stays. Two
+    labels touch where less than `room` points are between them along the axis.
+    """
+    figure.draw_without_rendering()
+    renderer, gap = figure._get_renderer(), room * figure.dpi / 72  # type: ignore[attr-defined]
+    for ax in figure.axes:
+        for axis, along in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+            low, high = sorted(axis.get_view_interval())
+            kept: list[tuple[float, float]] = []
+            for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]:
+                text = tick.label1
+                if not (text.get_visible() and text.get_text() and low <= tick.get_loc() <= high):
+                    continue
+                box = text.get_window_extent(renderer)
+                start, end = (box.x0, box.x1) if along == "x" else (box.y0, box.y1)
+                if any(start < other_end + gap and end > other_start - gap for other_start, other_end in kept):
+                    text.set_visible(False)
+                else:
+                    kept.append((start, end))
 
 
 def put_letter(ax: Axes, letter: str) -> None:
@@ -150,6 +197,7 @@ def color_bar(ax: Axes, colors: ScalarMappable, text: str, **options: Any) -> No
     bar.set_label(text, labelpad=1)
     bar.outline.set_visible(False)
     bar.ax.tick_params(size=2, width=0.5, pad=1.5)
+    bar.minorformatter = NullFormatter()  # within a decade they stood side by side
 
 
 def sequential() -> Colormap:
@@ -182,6 +230,11 @@ def step_bar(ax: Axes, colors: ScalarMappable) -> None:
     chosen = (0, 3, 30, 300, 3000) if is_narrow(ax) else (0, 1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
     ticks = [tick for tick in chosen if tick <= colors.get_clim()[1]]
     color_bar(ax, colors, "step", ticks=ticks, format="%d")
+
+
+def text_width(text: str) -> float:
+    """Width in inches of a text of seven points."""
+    return text_to_path.get_text_width_height_descent(text, _FONT, ismath=False)[0] / 72
 
 
 def pc_label(explained: Any, component: int) -> str:

@@ -1,19 +1,31 @@
 """Beyond the training distribution: longer runs, rescaled losses, other condition numbers, other tasks."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reopt.core.limits import CEILING
 from reopt.figures.axes import arrange, keep_outer_labels, legend_below, log_axis
 from reopt.figures.palette import label, look, order, task_title
 from reopt.figures.style import styled
 
-CEILING = 10.0
-"""What a diverged problem counts as; it is where its means are drawn at most."""
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Generalisation"
+READS = {
+    "away": (
+        "beyond/{subject}/beyond.csv",
+        "beyond/{subject}/horizon.csv",
+        "beyond/{subject}/{other}/transfer.csv",
+    ),
+    "shown": ("beyond/{subject}/first_to_break.csv",),
+}
+
 NAMES = {"scale": "loss times", "condition": "decades of eigenvalues"}
 MARKS = {"clipping": "o", "adaptation": "s", "states": "D", "momentum": "^", "none of these": "v"}
 """Open marks of the mechanisms that break first."""
@@ -140,6 +152,21 @@ def _values(data: Beyond, axis: str) -> pd.DataFrame:
     return rows.assign(value=rows["value"].astype(float))
 
 
+def data(view: "View") -> Beyond:
+    """The shown run of one task and baselines, away from home. **Raises** `ReoptError`."""
+    tables, horizons = [], []
+    for subject in view.subjects["away"]:
+        own = view.table(f"beyond/{subject}/beyond.csv")
+        at_home = own[(own["axis"] == "horizon") & (own["value"] == 1)].assign(axis="task", value=view.task)
+        others = [view.table(f"beyond/{subject}/{other}/transfer.csv") for other in view.others]
+        tables += [own, at_home, *others]
+        horizons.append(view.table(f"beyond/{subject}/horizon.csv"))
+    first = view.table(f"beyond/{view.shown}/first_to_break.csv")
+    eigenvalues = view.block["problem"].get("log10_eigenvalues")
+    decades = float(eigenvalues[1] - eigenvalues[0]) if eigenvalues else None
+    return Beyond(view.shown, pd.concat(tables), pd.concat(horizons), first, view.block["num_steps"], decades)
+
+
 @styled
 def figure(tasks: Mapping[str, Beyond]) -> Figure:
     """A row an axis; a column a task."""
@@ -168,7 +195,8 @@ def caption(tasks: Mapping[str, Beyond]) -> str:
     """What the figure shows, with what breaks first in numbers."""
     letters = iter("abcd")
     text = (
-        "Away from home: the learned optimizer and tuned baselines beyond what they were trained or tuned on."
+        "Beyond the training distribution: the learned optimizer and tuned baselines on what they were not trained or"
+        " tuned on."
         f" ({next(letters)}) Mean loss over initial loss to ten times the steps of training (dashes: its horizon)."
         f" ({next(letters)}) Meta-objective (no unit) with the loss, and so every gradient, multiplied by a number."
     )
@@ -182,12 +210,11 @@ def caption(tasks: Mapping[str, Beyond]) -> str:
     text += (
         " Bands and bars are 95% intervals over problems; a diverged problem counts as"
         f" {CEILING:g}; grey lines: standing still. Open marks: the mildest change at which the learned optimizer is"
-        " worse than at home by 10% (along the horizon by its final loss). The mechanism that a mark names is, of"
-        " those over their limit there, the farthest above it: the share of gradients beyond the clipping threshold"
-        " (clipping), of gradients"
-        " below those among which adaptation was seen (adaptation), of states outside the range of those at home"
-        " (states), or of final states with a spectral radius over 1 (momentum); each limit is the share at home plus"
-        " 0.1."
+        " worse than in distribution by 10% (along the horizon by its final loss). The mechanism that a mark names is,"
+        " of those over their limit there, the farthest above it: the share of gradients beyond the half-slope gradient"
+        " (clipping), of gradients below those among which adaptation was seen (adaptation), of states outside the"
+        " range of those in distribution (states), or of final states with a spectral radius over 1 (momentum); each"
+        " limit is the share in distribution plus 0.1."
     )
     return " ".join([text, *(_numbers(name, data) for name, data in tasks.items())])
 
@@ -198,8 +225,8 @@ def _numbers(name: str, data: Beyond) -> str:
     home, last = horizon.iloc[0], horizon.iloc[-1]
     said = [
         f"{task_title(name)}: {label(data.subject, seed=True)}, {int(home['problems'])} problems, meta-objective"
-        f" {home['meta_objective']:.3g} at home; final loss over initial loss {home['final']:.3g} at the end of the"
-        f" horizon and {last['final']:.3g} at {last['value']:g} times it"
+        f" {home['meta_objective']:.3g} in distribution; final loss over initial loss {home['final']:.3g} at the end of"
+        f" the horizon and {last['final']:.3g} at {last['value']:g} times it"
     ]
     for row in data.first.itertuples():
         where = {"horizon": "horizon times", "scale": "loss times"}.get(str(row.axis), "decades of eigenvalues")

@@ -1,7 +1,7 @@
 """What each mechanism is worth: the meta-objective with mechanisms taken away, one by one and in all combinations."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from reopt.figures.axes import arrange, keep_outer_labels, legend_below, log_axis, log_text
+from reopt.figures.axes import draw_panels, legend_below, log_axis, log_text
 from reopt.figures.palette import label, look, task_title
 from reopt.figures.style import styled
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {"caused": ("ablation",)}
 
 MECHANISMS = ("momentum", "clipping", "schedule", "adaptation")
 LETTERS = {"momentum": "M", "clipping": "C", "schedule": "S", "adaptation": "A"}
@@ -113,25 +119,28 @@ def kept(row: pd.Series) -> str:
     return " ".join(LETTERS[name] if row[name] == "kept" else "·" for name in MECHANISMS)
 
 
+def data(view: "View") -> Causes:
+    """The shown run of one task, and what mechanisms are worth to other optimizers. **Raises** `ReoptError`."""
+    found = {subject: view.examination(subject).ablation for subject in view.subjects["caused"]}
+    shown = found.pop(view.shown)
+    return Causes(view.shown, shown.table, shown.worth, {other: one.worth for other, one in found.items()})
+
+
 @styled
 def figure(tasks: Mapping[str, Causes]) -> Figure:
     """What each mechanism is worth, and the sixteen combinations."""
     names = list(tasks)
-    drawing, axes = arrange(
-        names,
-        ["worth", "combinations"],
+    drawing, axes = draw_panels(
+        tasks,
+        {"worth": draw_worth, "combinations": draw_combinations},
         alone=[["worth", "combinations"]],
         height_alone=2.9,
         height_each=2.5,
         alone_options={"width_ratios": [1, 1]},
     )
-    for name, data in tasks.items():
-        draw_worth(axes[name, "worth"], data)
-        draw_combinations(axes[name, "combinations"], data)
+    for (name, _), ax in axes.items():
         if name != names[0]:
-            for panel in ("worth", "combinations"):
-                axes[name, panel].tick_params(axis="y", labelleft=False)
-    keep_outer_labels(axes, names)
+            ax.tick_params(axis="y", labelleft=False)
     legend_below(drawing, axes.values(), ncols=3)
     return drawing
 

@@ -1,7 +1,7 @@
-"""The mechanisms of all cells in a number each, seeds side by side."""
+"""The mechanisms by cell and meta-training recipe, a number each, seeds side by side."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,13 @@ from matplotlib.figure import Figure
 from reopt.figures.axes import arrange, keep_outer_labels, log_axis
 from reopt.figures.palette import look, order, split_seed, task_title
 from reopt.figures.style import styled
+from reopt.mechanisms.summary import summary
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {"learned": ("modes", "clipping", "density", "schedule", "adaptation")}
 
 
 class Quantity(NamedTuple):
@@ -84,6 +91,12 @@ def draw_quantity(ax: Axes, table: pd.DataFrame, name: str) -> None:
     ax.tick_params(axis="x", length=0)
 
 
+def data(view: "View") -> pd.DataFrame:
+    """The mechanisms of each run of one task in numbers. **Raises** `ReoptError`."""
+    tables = [summary(view.examination(run)).assign(subject=run) for run in view.subjects["learned"]]
+    return pd.concat(tables, ignore_index=True)
+
+
 @styled
 def figure(tasks: Mapping[str, pd.DataFrame]) -> Figure:
     """A row a quantity, a column a task; tables have a row a subject and quantity: subject, quantity, value."""
@@ -101,6 +114,11 @@ def figure(tasks: Mapping[str, pd.DataFrame]) -> Figure:
             draw_quantity(axes[task, panel], table, panel)
             if panel != panels[-1] and len(names) > 1:
                 axes[task, panel].set_xticklabels([])
+    for panel in panels:  # pure numbers: one scale for all tasks
+        limits = np.array([axes[task, panel].get_ylim() for task in names])
+        for task in names:
+            axes[task, panel].set_ylim(limits[:, 0].min(), limits[:, 1].max())
+            axes[task, panel].tick_params(axis="y", which="both", labelleft=task == names[0])
     keep_outer_labels(axes, names)
     return drawing
 
@@ -120,7 +138,7 @@ def caption(tasks: Mapping[str, pd.DataFrame]) -> str:
         )
         parts.append(f"{task_title(task)}: {counts}.")
     return (
-        f"Mechanisms of all cells, a point a meta-training seed, bars at the medians. {words} Dotted: where the"
+        f"Mechanisms by cell and recipe, a point a meta-training seed, bars at the medians. {words} Dotted: where the"
         " mechanism does nothing, or where the threshold is that quantile; crosses at the top: seeds without such a"
         " number (no threshold in range, no slope that is determined). Seeds a cell: " + " ".join(parts)
     )

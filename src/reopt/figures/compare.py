@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from reopt.artifacts.atomic import write_atomically
-from reopt.errors import ReoptError
+from reopt.core.atomic import write_atomically
+from reopt.core.errors import ReoptError
 
 ROUNDING = 8
 """Levels of 255."""

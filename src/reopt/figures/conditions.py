@@ -1,6 +1,7 @@
 """Condition numbers of the problems of a task."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,12 @@ from matplotlib.figure import Figure
 from reopt.figures.axes import arrange, keep_outer_labels, log_axis
 from reopt.figures.palette import task_title
 from reopt.figures.style import styled
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Task and training"
+READS = {"task": ("conditions.csv",)}
 
 QUANTILES = (0.1, 0.5, 0.9)
 BINS = 30
@@ -51,6 +58,11 @@ def draw_conditions(ax: Axes, table: pd.DataFrame) -> None:
     low, high = ax.get_xlim()
     if high < NARROWEST * low:
         ax.set_xlim(low / np.sqrt(NARROWEST), high * np.sqrt(NARROWEST))
+
+
+def data(view: "View") -> pd.DataFrame:
+    """The condition numbers of one task's problems. **Raises** `ReoptError`."""
+    return view.table("conditions.csv")
 
 
 @styled

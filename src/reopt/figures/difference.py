@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange, legend_below, log_axis
+from reopt.figures.axes import arrange, legend_below, log_axis, zero_lines
 from reopt.figures.palette import NEGATIVE, POSITIVE
 from reopt.figures.style import styled
 
@@ -41,7 +41,7 @@ def _draw(ax: Axes, data: Difference, panel: str) -> None:
             label=name,
             gid=f"{panel} {column}",
         )
-    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    zero_lines(ax)
     ax.set(xlabel="step", ylabel="update")
     ax.locator_params(nbins=4)
 

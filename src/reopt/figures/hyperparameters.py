@@ -1,13 +1,19 @@
 """The tuned hyperparameters of the baselines, as a table."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
 from reopt.figures.axes import log_text
 from reopt.figures.palette import VERDICTS, look, order, parameter_words, task_title
 from reopt.figures.style import TEXT_WIDTH, styled
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Task and training"
+READS = {"baselines": ("baselines/{subject}.json",)}
 
 Winners = Mapping[str, Mapping[str, Any]]
 
@@ -48,6 +54,11 @@ def _columns(tasks: Mapping[str, Winners]) -> dict[str, str]:
 def number(value: float) -> str:
     """Three digits, large and small ones in powers of ten."""
     return log_text(float(f"{value:.3g}")) if value > 0 else f"{value:.3g}".replace("-", "−")
+
+
+def data(view: "View") -> Winners:
+    """One task's tuned baselines by name. **Raises** `ReoptError`."""
+    return {name: view.json(f"baselines/{name}.json") for name in view.subjects["baselines"]}
 
 
 @styled

@@ -1,18 +1,24 @@
 """The optimizer replaced by its linearisation around the fixed point: how much of its work that does."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange, keep_outer_labels, log_axis
+from reopt.figures.axes import draw_panels, legend_below, log_axis
 from reopt.figures.palette import label, look, task_title
 from reopt.figures.style import styled
 
-CEILING = 2.0
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {"shown": ("linearized",)}
+
+TOP = 2.0
 """Meta-objectives above this are drawn at it, as diverged ones are: they are worse than not moving."""
 
 
@@ -42,17 +48,16 @@ def draw_curves(ax: Axes, data: Linearized) -> None:
     log_axis(ax, "y")
     ax.set(xlabel="step", ylabel="loss / initial loss", xlim=(0, float(table["step"].max())))
     learned = table["learned"][table["learned"] > 0]
-    ax.set_ylim(float(learned.min()) / 2, CEILING * 5)
-    ax.legend(loc="upper right")
+    ax.set_ylim(float(learned.min()) / 2, TOP * 5)
 
 
 def draw_problems(ax: Axes, data: Linearized) -> None:
     """Meta-objective of the linearisation against that of the optimizer, a point a problem; diverged at the top."""
     both = _meta_objectives(data)
-    fine = (both <= CEILING).all(axis=1)
+    fine = (both <= TOP).all(axis=1)
     color = look(data.subject).color
     low = 0.8 * float(both.min())
-    shown = np.minimum(both, CEILING)
+    shown = np.minimum(both, TOP)
     ax.plot(
         shown[fine, 0],
         shown[fine, 1],
@@ -64,7 +69,7 @@ def draw_problems(ax: Axes, data: Linearized) -> None:
         rasterized=True,
         gid="problems",
     )
-    ax.plot(
+    (gone,) = ax.plot(
         shown[~fine, 0],
         shown[~fine, 1],
         "^",
@@ -77,11 +82,11 @@ def draw_problems(ax: Axes, data: Linearized) -> None:
         rasterized=True,
         gid="diverged",
     )
-    high = CEILING if not fine.all() else 1.25 * float(both.max())
+    gone.set_in_layout(False)  # the layout would keep room for markers that are not clipped
+    high = TOP if not fine.all() else 1.25 * float(both.max())
     ax.plot([low, high], [low, high], color="#808080", linewidth=0.7, zorder=0, gid="equal")
     log_axis(ax, "x", "y", labels=4)
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal", xlabel="learned", ylabel="linearised")
-    ax.set_title("meta-objective", fontsize=7)
+    ax.set(xlim=(low, high), ylim=(low, high), xlabel="meta-objective", ylabel="linearised")
 
 
 def _meta_objectives(data: Linearized) -> np.ndarray:
@@ -90,24 +95,24 @@ def _meta_objectives(data: Linearized) -> np.ndarray:
     return np.where(np.isnan(both), np.inf, both)
 
 
+def data(view: "View") -> Linearized:
+    """The shown run of one task, and its linearisation. **Raises** `ReoptError`."""
+    runs = view.examination(view.shown).linearized
+    return Linearized(view.shown, runs.curves, runs.problems)
+
+
 @styled
 def figure(tasks: Mapping[str, Linearized]) -> Figure:
     """Loss curves, and meta-objectives problem by problem."""
-    names = list(tasks)
-    drawing, axes = arrange(
-        names,
-        ["curves", "problems"],
+    drawing, axes = draw_panels(
+        tasks,
+        {"curves": draw_curves, "problems": draw_problems},
         alone=[["curves", "problems"]],
         height_alone=2.2,
         height_each=1.7,
         alone_options={"width_ratios": [1.5, 1]},
     )
-    for name, data in tasks.items():
-        draw_curves(axes[name, "curves"], data)
-        draw_problems(axes[name, "problems"], data)
-        if name != names[0] and (legend := axes[name, "curves"].get_legend()):
-            legend.remove()
-    keep_outer_labels(axes, names)
+    legend_below(drawing, axes.values(), ncols=2)
     return drawing
 
 
@@ -117,10 +122,10 @@ def caption(tasks: Mapping[str, Linearized]) -> str:
     for name, data in tasks.items():
         both = _meta_objectives(data)
         learned, linearized = np.median(both, axis=0)
-        gone = (both > CEILING).sum(axis=0)
+        gone = (both > TOP).sum(axis=0)
         text = (
             f"{task_title(name)}: {label(data.subject, seed=True)}, {len(both)} problems, median meta-objective"
-            f" {learned:.3g} learned and {_number(linearized)} linearised; diverged or above {CEILING:g}: {gone[0]}"
+            f" {learned:.3g} learned and {_number(linearized)} linearised; diverged or above {TOP:g}: {gone[0]}"
             f" learned, {gone[1]} linearised (open triangles)"
         )
         parts.append(text + ".")

@@ -1,7 +1,7 @@
 """Momentum: states around the fixed point, linear modes, response to a pulse (Fig. 2 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -10,21 +10,34 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reopt.dynamics.stability import is_stable
 from reopt.figures.axes import (
-    arrange,
     color_bar,
+    draw_panels,
     few_ticks,
     is_narrow,
-    keep_outer_labels,
     log_axis,
     pc_label,
     scale_colors,
     scale_steps,
     step_bar,
+    zero_lines,
 )
 from reopt.figures.palette import NEGATIVE, POSITIVE, label, look, task_title
 from reopt.figures.style import styled
-from reopt.figures.summaries import mode_kind, project
+from reopt.figures.summaries import in_the_plane, mode_kind, project
+from reopt.mechanisms.momentum import FAINT
+from reopt.optimizers import classical
+
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {
+    "shown": ("pca", "points", "update_functions", "clipping", "modes", "impulse", "operating"),
+    "seeds": ("modes",),
+}
 
 KINDS = {
     "positive": ("o", POSITIVE, "real, α > 0"),
@@ -34,11 +47,17 @@ KINDS = {
 """Marker, colour and words for the kinds of modes."""
 
 
+WORKING = (
+    "Here (b) to (e) are not of the fixed point but of a state of a run, halfway, with the signs of the gradients"
+    " before averaged out: at rest the slope at zero gradient holds only for gradients smaller than most that come. "
+)
+
+
 class Momentum(NamedTuple):
     """The reading of one optimizer at its attractor; fields as the analysis stores them.
 
     `polyak` is (alpha*, beta*), the best heavy ball for the task's range of eigenvalues, where one is known. `others`
-    are the modes of other seeds.
+    are the modes of other seeds; `working`: all but the states is read in a state of the runs, not at the attractor.
     """
 
     subject: str
@@ -49,6 +68,7 @@ class Momentum(NamedTuple):
     impulse: pd.DataFrame
     polyak: tuple[float, float] | None = None
     others: Mapping[str, pd.DataFrame] = {}
+    working: bool = False
 
 
 def draw_states(ax: Axes, data: Momentum) -> None:
@@ -71,7 +91,7 @@ def draw_states(ax: Axes, data: Momentum) -> None:
     )
     points = project(data.pca, data.fixed_points["points"])
     if len(points):
-        stable = np.asarray(data.fixed_points["spectral_radius"]) < 1
+        stable = is_stable(data.fixed_points)
         for chosen, face in ((stable, "#D55E00"), (~stable, "none")):
             if chosen.any():
                 ax.plot(
@@ -105,8 +125,7 @@ def draw_functions(ax: Axes, data: Momentum, place: str = "slow_mode") -> None:
             gid=f"shift {shift:g}",
             linewidth=1.6 if shift == 0 else 1.0,
         )
-    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
-    ax.axvline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    zero_lines(ax, upright=True)
     ax.set(xlabel="gradient", ylabel="update")
     few_ticks(ax, 5)
     color_bar(ax, colors, "shift (σ)")
@@ -229,32 +248,53 @@ def draw_impulse(ax: Axes, data: Momentum) -> None:
         label="linearised",
         gid="linear",
     )
-    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    zero_lines(ax)
     ax.set(xlabel="steps after pulse", ylabel="update / pulse", xlim=(0, float(data.impulse["lag"].max())))
+
+
+def of(found: "Examination") -> Momentum:
+    """What an examination says; modes too faint to be listed in its readings are not drawn. In a state of the runs
+    where the slope at rest holds only for gradients smaller than most that come."""
+    basis, points = in_the_plane(found.pca), found.points._asdict()
+    working = not found.rest_is_met and found.operating.states.size > 0
+    table, functions, impulse = found.modes, found.update_functions, found.impulse
+    if working:
+        table, functions, impulse = found.at_work()
+    return Momentum(
+        found.name, basis, points, functions, table[table["participation"] > FAINT], impulse, working=working
+    )
+
+
+def data(view: "View") -> Momentum:
+    """The shown run of one task, the modes of its other seeds, and Polyak's where they are known."""
+    polyak = None
+    if "log10_eigenvalues" in view.block["problem"]:
+        theory = classical.polyak(*view.block["problem"]["log10_eigenvalues"])
+        polyak = (float(theory.learning_rate), float(theory.momentum))
+    others = {seed: view.examination(seed).modes for seed in view.subjects["seeds"]}
+    return of(view.examination(view.shown))._replace(polyak=polyak, others=others)
 
 
 @styled
 def figure(tasks: Mapping[str, Momentum]) -> Figure:
     """States, update functions, eigenvalues, modes and impulse response."""
     names = list(tasks)
-    drawing, axes = arrange(
-        names,
-        ["states", "functions", "eigenvalues", "modes", "impulse"],
+    drawing, axes = draw_panels(
+        tasks,
+        {
+            "states": draw_states,
+            "functions": draw_functions,
+            "eigenvalues": draw_eigenvalues,
+            "modes": draw_modes,
+            "impulse": draw_impulse,
+        },
         alone=[[[["states", "functions"]]], [[["eigenvalues", "modes", "impulse"]]]],
         height_alone=3.9,
         height_each=[1.55, 1.55, 1.25, 1.25, 1.25],
     )
-    kinds: set[str] = set()
-    for name, data in tasks.items():
-        draw_states(axes[name, "states"], data)
-        draw_functions(axes[name, "functions"], data)
-        draw_eigenvalues(axes[name, "eigenvalues"], data)
-        draw_modes(axes[name, "modes"], data)
-        draw_impulse(axes[name, "impulse"], data)
-        kinds |= set(mode_kind(data.modes))
+    kinds = {kind for data in tasks.values() for kind in mode_kind(data.modes)}
     if len(names) == 1:  # among several there is room for it below alone
         axes[names[0], "impulse"].legend(loc="best")
-    keep_outer_labels(axes, names)
     handles = [
         Line2D([], [], marker=marker, color=color, linestyle="none", markersize=4, markeredgewidth=0, label=words)
         for kind, (marker, color, words) in KINDS.items()
@@ -319,7 +359,9 @@ def caption(tasks: Mapping[str, Momentum]) -> str:
         " and at states shifted from it along the slow mode (σ: standard deviations of the visited states). (c)"
         " Eigenvalues β of the dynamics linearised at the fixed point and the unit circle; area grows with the size of"
         " α. (d) The modes v ← βv + g, update −Re(αv). The gain of a mode is the size of α / (1 − β), its answer"
-        " to a constant gradient. (e) Response of the update to one small pulse of gradient. " + " ".join(parts)
+        " to a constant gradient. (e) Response of the update to one small pulse of gradient. "
+        + (WORKING if any(data.working for data in tasks.values()) else "")
+        + " ".join(parts)
     )
 
 

@@ -27,9 +27,13 @@ _BASELINES = {
     "adam": Look("Adam", "#CC79A7", (0.0, (5.0, 1.2, 1.0, 1.2, 1.0, 1.2)), "^"),
     "adam_decay": Look("Adam, decayed", "#56B4E9", (0.0, (2.5, 1.0)), "P"),
     "polyak": Look("Polyak (theory)", "#000000", (0.0, (1.0, 2.0)), "*"),
+    "best_linear": Look("Best linear (theory)", "#4D4D4D", (0.0, (6.0, 1.0, 1.0, 1.0)), "X"),
 }
 _CELLS = {"gru": ("GRU", "#D55E00"), "lstm": ("LSTM", "#6A3D9A"), "vanilla": ("Vanilla RNN", "#8C4A2F")}
-_NAMED = {"paper": Look("GRU-256 (paper)", "#B59B00", _SOLID, "o")}  # learned, with the settings of the paper
+_NAMED = {  # learned, by a recipe of the authors; the units differ from task to task
+    "paper": Look("Paper's recipe", "#B59B00", _SOLID, "o"),
+    "tutorial": Look("Tutorial recipe", "#7A6A00", _SOLID, "o"),
+}
 _OTHER_COLORS = ("#A6761D", "#B3589A", "#5F7A2B", "#E6AB02", "#5B5B9A")
 
 NEGATIVE, POSITIVE, NEUTRAL = "#0072B2", "#D55E00", "#808080"
@@ -37,7 +41,9 @@ NEGATIVE, POSITIVE, NEUTRAL = "#0072B2", "#D55E00", "#808080"
 
 VERDICTS = {
     "holds": ("✔", "#007A5E"),
+    "in part": ("◐", "#8A6500"),
     "fails": ("✘", "#C03D00"),
+    "undetermined": ("?", "#4B5C96"),
     "not testable": ("–", "#6E6E6E"),
 }
 """Symbol and colour of a claim's verdict."""

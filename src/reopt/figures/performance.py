@@ -1,7 +1,7 @@
 """How well learned optimizers do beside tuned baselines and the theory (Fig. 1 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reopt.core.limits import CEILING
 from reopt.figures.axes import arrange, keep_outer_labels, log_axis
 from reopt.figures.landscape import Landscape, draw_landscape
 from reopt.figures.palette import is_learned, label, look, order, split_seed, task_title
 from reopt.figures.style import styled
 from reopt.figures.summaries import family_interval, mean_interval
+from reopt.optimizers.classical import THEORY
+
+if TYPE_CHECKING:
+    from reopt.evaluation.evaluate import Evaluation
+    from reopt.figures.view import View
+
+CATEGORY = "Performance"
+READS = {
+    "judged": ("evaluation/{subject}.csv", "evaluation/{subject}.curves.csv"),
+    "task": ("landscape.csv", "path.csv"),
+}
 
 LEAST = 0.1
 """Bands reach down to this share of the mean at most."""
 
-ROW = 0.125
+ROW = 0.165
 """Height of a row of meta-objectives, in inches."""
 
 
@@ -60,16 +72,22 @@ def draw_curves(ax: Axes, data: Performance) -> None:
             ax.fill_between(curve["step"], low, curve["high"], color=drawn.color, alpha=0.18, linewidth=0)
         positive = curve["mean"][(curve["mean"] > 0) & np.isfinite(curve["mean"])]
         if len(positive):
-            floor, top = min(floor, float(positive.min())), max(top, min(float(positive.max()), 100.0))
+            floor, top = min(floor, float(positive.min())), max(top, min(float(positive.max()), CEILING))
     log_axis(ax, "y", labels=5)
     ax.set(xlabel="step", ylabel="loss / initial loss", ylim=(floor / 2 if np.isfinite(floor) else None, 1.5 * top))
     ax.set_xlim(0, float(data.curves["step"].max()))
 
 
 def draw_objective(ax: Axes, data: Performance, families: Sequence[str]) -> None:
-    """A row a family: mean meta-objective over its seeds, 95% interval over problems, and open points, one a seed."""
-    means = mean_interval(data.evaluation, "optimizer", "meta_objective").set_index("optimizer")["mean"]
-    summary = family_interval(data.evaluation)
+    """A row a family: mean meta-objective over its seeds, 95% interval over problems, and open points, one a seed.
+
+    A number above `CEILING` counts as that, or one run that diverges would set the scale.
+    """
+    values = data.evaluation["meta_objective"].astype(float)
+    diverged = np.isfinite(values) & (values > CEILING)
+    evaluation = data.evaluation.assign(meta_objective=values.mask(diverged, CEILING))
+    means = mean_interval(evaluation, "optimizer", "meta_objective").set_index("optimizer")["mean"]
+    summary = family_interval(evaluation)
     for subject, mean in means.items():
         family = split_seed(str(subject))[0]
         if is_learned(family) and np.isfinite(mean) and sum(split_seed(str(s))[0] == family for s in means.index) > 1:
@@ -110,27 +128,44 @@ def draw_objective(ax: Axes, data: Performance, families: Sequence[str]) -> None
     ax.tick_params(axis="y", length=0)
 
 
+def of_runs(name: str, runs: "Evaluation") -> Performance:
+    """An optimizer beside its rivals, of what `evaluate` says of all of them."""
+    return Performance(name, runs.curves, runs.table)
+
+
+def data(view: "View") -> Performance:
+    """Every optimizer that is evaluated on one task. **Raises** `ReoptError`."""
+    judged = view.subjects["judged"]
+    curves = pd.concat([view.table(f"evaluation/{subject}.curves.csv") for subject in judged])
+    evaluation = pd.concat([view.table(f"evaluation/{subject}.csv") for subject in judged])
+    around = Landscape(view.table("landscape.csv"), view.table("path.csv"))
+    return Performance(view.shown, curves, evaluation, around)
+
+
 @styled
 def figure(tasks: Mapping[str, Performance]) -> Figure:
     """The loss around the path on each task, loss curves, and meta-objectives."""
     names = list(tasks)
-    panels = ["task", "curves", "objective"]
+    sketched = any(data.landscape is not None for data in tasks.values())
+    panels = [*(["task"] if sketched else []), "curves", "objective"]
     subjects = order([subject for data in tasks.values() for subject in data.evaluation["optimizer"].unique()])
     families = list(dict.fromkeys(split_seed(subject)[0] for subject in subjects))
     rows = 0.5 + ROW * len(families)
     drawing, axes = arrange(
         names,
         panels,
-        alone=[["task", "curves"], ["objective", "curves"]],
-        height_alone=1.6 + rows,
-        height_each=[1.3, 1.8, rows],
-        alone_options={"width_ratios": [1, 1.75], "height_ratios": [1.4, rows]},
+        alone=[["task", "curves"], ["objective", "curves"]] if sketched else [["curves", "objective"]],
+        height_alone=1.6 + rows if sketched else max(2.0, rows + 0.6),
+        height_each=[*([1.3] if sketched else []), 1.8, rows],
+        alone_options={"width_ratios": [1, 1.75], "height_ratios": [1.4, rows]}
+        if sketched
+        else {"width_ratios": [1.75, 1]},
     )
     for name, data in tasks.items():
-        if data.landscape is None:
-            axes[name, "task"].set_axis_off()
-        else:
+        if data.landscape is not None:
             draw_landscape(axes[name, "task"], data.landscape, look(data.subject).color)
+        elif sketched:
+            axes[name, "task"].set_axis_off()
         draw_curves(axes[name, "curves"], data)
         draw_objective(axes[name, "objective"], data, families)
         if name != names[0]:
@@ -148,31 +183,43 @@ def caption(tasks: Mapping[str, Performance]) -> str:
     for name, data in tasks.items():
         summary = mean_interval(data.evaluation, "optimizer", "meta_objective").set_index("optimizer")
         learned = summary.loc[data.subject]
-        seeds = [
-            subject
-            for subject in summary.index
-            if is_learned(subject) and split_seed(subject)[0] == split_seed(data.subject)[0]
-        ]
-        baselines = summary[[not is_learned(subject) and subject != "polyak" for subject in summary.index]]
+        family = split_seed(data.subject)[0]
+        count = sum(_is_trained(subject) and split_seed(subject)[0] == family for subject in summary.index)
+        baselines = summary[[not is_learned(subject) and subject not in THEORY for subject in summary.index]]
         best = baselines["mean"].idxmin() if len(baselines) else None
         text = (
             f"{task_title(name)}: {label(data.subject, seed=True)}, meta-objective {learned['mean']:.3g}"
             f" (95% interval {learned['low']:.3g} to {learned['high']:.3g}, {int(learned['count'])} problems)"
         )
-        if best is not None:
+        if best is not None and np.isfinite(baselines.loc[best, "mean"]):
             text += f"; best tuned baseline {label(best)}, {baselines.loc[best, 'mean']:.3g}"
-        text += f"; {len(seeds)} meta-training seed{'s' if len(seeds) != 1 else ''}."
-        parts.append(text)
+        elif best is not None:
+            text += "; every tuned baseline diverges on some problem"
+        if count:
+            text += f"; {count} meta-training seed{'s' if count != 1 else ''}"
+        parts.append(text + ".")
     sketched = any(data.landscape is not None for data in tasks.values())
+    curves, objectives = "bc" if sketched else "ab"
     sketch = (
         "(a) Loss of one test problem around the path of the learned optimizer (from circle to star): the plane through"
-        " the start along the two leading principal directions of the path, of two parameters their own plane;"
+        " both and along the principal direction of the path across them, of two parameters their own plane;"
         " dark: low, contours at equal shares of the plane. "
     )
+    trained = any(_is_trained(subject) for data in tasks.values() for subject in data.evaluation["optimizer"].unique())
+    thin = "; thin lines are other meta-trained runs, a colour a family" if trained else ""
+    seeds = " its meta-training seeds and" if trained else ""
     return (
-        f"Learned optimizers beside tuned baselines. {sketch if sketched else ''}(b) Loss over initial loss against the"
-        " optimizer's step: mean over test problems (lines) and 95% interval of the mean (bands, drawn down to a tenth"
-        " of the mean at most); thin lines are other meta-trained runs, a colour a family. (c) Meta-objective, the loss"
-        " averaged over the run over the initial loss (no unit), a row a family: mean over its meta-training seeds and"
-        " test problems with its 95% interval over the problems; open points are the seeds. " + " ".join(parts)
+        f"{'Learned optimizers' if trained else 'The optimizer'} beside tuned baselines. {sketch if sketched else ''}"
+        f"({curves}) Loss over initial loss against the optimizer's step: mean over test problems (lines) and 95%"
+        f" interval of the mean (bands, drawn down to a tenth of the mean at most){thin}. ({objectives})"
+        f" Meta-objective, the loss averaged over the run over the initial loss (no unit), a row"
+        f" {'a family' if trained else 'each'}:"
+        f" mean over{seeds} test problems with its 95% interval over the problems, a number above {CEILING:g}"
+        f" counted as that"
+        f"{'; open points are the seeds' if trained else ''}. " + " ".join(parts)
     )
+
+
+def _is_trained(subject: str) -> bool:
+    """Whether it is a meta-trained run, FAMILY-sSEED, and not an optimizer that somebody brought along."""
+    return is_learned(subject) and split_seed(subject)[1] is not None

@@ -1,6 +1,7 @@
 """The search for a task's recipe: how short meta-trainings did with each value."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,12 @@ from matplotlib.lines import Line2D
 from reopt.figures.axes import log_axis
 from reopt.figures.palette import task_title
 from reopt.figures.style import TEXT_WIDTH, styled
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Task and training"
+READS = {"searched": ("recipe.csv",)}
 
 VALUES = {
     "features": "features",
@@ -58,6 +65,11 @@ def _searched(tasks: Mapping[str, pd.DataFrame | None]) -> dict[str, pd.DataFram
 
 def _given(tasks: Mapping[str, pd.DataFrame | None]) -> str:
     return ", ".join(task_title(task) for task, table in tasks.items() if table is None)
+
+
+def data(view: "View") -> pd.DataFrame | None:
+    """The candidates of one task's search; None where there was none. **Raises** `ReoptError`."""
+    return view.table("recipe.csv") if view.subjects["searched"] else None
 
 
 @styled

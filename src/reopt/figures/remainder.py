@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange
+from reopt.figures.axes import arrange, zero_lines
 from reopt.figures.palette import NEGATIVE, POSITIVE
 from reopt.figures.style import styled
 
@@ -34,7 +34,7 @@ def figure(data: Remainder) -> Figure:
         label="by the mechanisms found",
         gid="explained",
     )
-    ax.axhline(0, color="#BBBBBB", linewidth=0.5, zorder=0)
+    zero_lines(ax)
     ax.set(xlabel="step", ylabel="update", xlim=(0, float(steps.max())))
     ax.legend(loc="best")
     return drawing

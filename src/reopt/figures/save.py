@@ -11,8 +11,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from reopt.artifacts.atomic import write_atomically
-from reopt.errors import ReoptError
+from reopt.core.atomic import write_atomically
+from reopt.core.errors import ReoptError
+from reopt.figures.axes import thin_labels
 from reopt.figures.style import style
 
 _METADATA: dict[str, dict[str, str | None]] = {
@@ -28,13 +29,19 @@ def render(figure: Figure, kind: str, *, dpi: int | None = None) -> bytes:
         raise ReoptError(f"figures cannot be written as {kind!r}: use .svg, .png or .pdf")
     buffer = io.BytesIO()
     with style():
-        if figure.get_layout_engine() is not None:
-            # Constrained layout starts from where it ended before: a second pass moves axes by a hair.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
-            _round_positions(figure)
+        settle(figure)
         figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=dpi or figure.dpi)
     return _PLACE.sub(_shorten, buffer.getvalue()) if kind == "svg" else buffer.getvalue()
+
+
+def settle(figure: Figure) -> None:
+    """Fix the layout, once, and hide tick labels for which it leaves no room; within `style`."""
+    if figure.get_layout_engine() is not None:
+        # Constrained layout starts from where it ended before: a second pass moves axes by a hair.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        _round_positions(figure)
+        thin_labels(figure)
 
 
 _PLACE = re.compile(rb' (?:d|x|y)="[^"]*"')

@@ -1,7 +1,7 @@
 """Learning-rate schedule: what an optimizer does of itself, without gradients (Fig. 4 of arXiv 2011.02159)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from reopt.figures.axes import arrange, few_ticks, keep_outer_labels, log_axis, pc_label, scale_steps, step_bar
+from reopt.figures.axes import draw_panels, few_ticks, log_axis, pc_label, scale_steps, step_bar
 from reopt.figures.palette import label, look, task_title
 from reopt.figures.style import styled
+from reopt.figures.summaries import in_the_plane
+from reopt.mechanisms.effective_rate import normalises
+
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
+    from reopt.figures.view import View
+
+CATEGORY = "Mechanisms"
+READS = {"shown": ("schedule", "pca"), "seeds": ("schedule",)}
 
 
 class Schedule(NamedTuple):
@@ -73,12 +82,21 @@ def draw_trajectory(ax: Axes, data: Schedule) -> None:
     step_bar(ax, colors)
 
 
+def _drawn(data: Schedule) -> tuple[str, Mapping[str, Any]]:
+    """The column that shows the rate one set, and its summary: of steps where gradients are normalised."""
+    if normalises(data.summary):
+        return "steady_step", data.summary["steady"]
+    return "effective_learning_rate", data.summary
+
+
 def draw_rate(ax: Axes, data: Schedule) -> None:
-    """Effective learning rate along that trajectory, its peak marked; other seeds grey."""
+    """Effective learning rate along that trajectory, its peak marked; other seeds grey. Where gradients are normalised,
+    the step under a steady gradient."""
+    column, summary = _drawn(data)
     for other, table in data.others.items():
         ax.plot(
             table["step"],
-            table["effective_learning_rate"],
+            table[column],
             color="#808080",
             linewidth=0.6,
             alpha=0.7,
@@ -86,11 +104,11 @@ def draw_rate(ax: Axes, data: Schedule) -> None:
         )
     table = data.schedule.sort_values("step")
     color = look(data.subject).color
-    ax.plot(table["step"], table["effective_learning_rate"], color=color, linewidth=1.6, gid=f"rate {data.subject}")
-    peak = table[table["step"] == data.summary.get("peak_step")]
+    ax.plot(table["step"], table[column], color=color, linewidth=1.6, gid=f"rate {data.subject}")
+    peak = table[table["step"] == summary.get("peak_step")]
     ax.plot(
         peak["step"],
-        peak["effective_learning_rate"],
+        peak[column],
         "o",
         color=color,
         markerfacecolor="white",
@@ -100,7 +118,8 @@ def draw_rate(ax: Axes, data: Schedule) -> None:
         gid="peak",
         zorder=4,
     )
-    ax.set(xlabel="step", ylabel="eff. learning rate", xlim=(0, float(table["step"].max())))
+    words = "eff. learning rate" if column == "effective_learning_rate" else "step, steady gradient"
+    ax.set(xlabel="step", ylabel=words, xlim=(0, float(table["step"].max())))
     low, high = ax.get_ylim()
     ax.set_ylim(min(0.0, low), max(0.0, high))
     few_ticks(ax, 5)
@@ -118,23 +137,28 @@ def draw_distance(ax: Axes, data: Schedule) -> None:
     ax.set(xlabel="step", ylabel="distance", xlim=(0, float(data.schedule["step"].max())))
 
 
+def of(found: "Examination") -> Schedule:
+    """What an examination says."""
+    return Schedule(found.name, found.schedule.table, found.schedule.summary, in_the_plane(found.pca))
+
+
+def data(view: "View") -> Schedule:
+    """The shown run of one task, and the schedules of its other seeds."""
+    others = {seed: view.examination(seed).schedule.table for seed in view.subjects["seeds"]}
+    return of(view.examination(view.shown))._replace(others=others)
+
+
 @styled
 def figure(tasks: Mapping[str, Schedule]) -> Figure:
     """Autonomous trajectory, effective learning rate, distance to the fixed point."""
-    names = list(tasks)
-    drawing, axes = arrange(
-        names,
-        ["trajectory", "rate", "distance"],
+    drawing, _ = draw_panels(
+        tasks,
+        {"trajectory": draw_trajectory, "rate": draw_rate, "distance": draw_distance},
         alone=[["trajectory", "rate", "distance"]],
         height_alone=1.9,
         height_each=1.6,
         alone_options={"width_ratios": [1.2, 1, 1]},
     )
-    for name, data in tasks.items():
-        draw_trajectory(axes[name, "trajectory"], data)
-        draw_rate(axes[name, "rate"], data)
-        draw_distance(axes[name, "distance"], data)
-    keep_outer_labels(axes, names)
     return drawing
 
 
@@ -142,22 +166,26 @@ def caption(tasks: Mapping[str, Schedule]) -> str:
     """What the figure shows, with the schedule in numbers."""
     parts = []
     for name, data in tasks.items():
-        summary = data.summary
+        column, summary = _drawn(data)
         if not summary.get("finite", True):
             parts.append(f"{task_title(name)}: {label(data.subject, seed=True)}; the rate is not finite throughout.")
             continue
         at = int(summary["peak_step"])
         peak = f" {summary['peak']:.3g} at step {at}," if at else ""
         text = (
-            f"{task_title(name)}: {label(data.subject, seed=True)}; {summary['shape'].replace('_', ' ')}:"
+            f"{task_title(name)}: {label(data.subject, seed=True)}; "
+            f"{'steps under a steady gradient, ' * (column == 'steady_step')}{summary['shape'].replace('_', ' ')}:"
             f" {summary['initial']:.3g} at step 0,{peak}"
             f" {summary['final']:.3g} at the end"
         )
         parts.append(text + (f"; {len(data.others)} other seeds grey." if data.others else "."))
+    normalised = ""
+    if any(normalises(data.summary) for data in tasks.values()):
+        normalised = "; where gradients are normalised, the step under a steady gradient of the size met most"
     return (
         "Learning-rate schedule. (a) The state without gradients, h ← F(h, 0) from the initial state (circle) to the"
         " last step (star), on the first two principal axes of the visited states, coloured by step. (b) Effective"
         " learning rate, minus the slope of the update function at zero gradient (parameter change per unit of"
-        " gradient), along that trajectory; circle: peak. (c) Euclidean distance of the state to the fixed point. "
-        + " ".join(parts)
+        f" gradient), along that trajectory{normalised}; circle: peak. (c) Euclidean distance of the state to"
+        " the fixed point. " + " ".join(parts)
     )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from reopt.dynamics.pca import PCA
 from reopt.figures.palette import split_seed
 
 Z95 = 1.959963984540054
@@ -41,6 +42,16 @@ def family_interval(evaluation: pd.DataFrame) -> pd.DataFrame:
 def project(pca: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
     """Points `[point, hidden]` in the coordinates `[point, k]` of the stored principal components."""
     return (np.asarray(points, dtype=float) - pca["mean"]) @ pca["components"].T
+
+
+def in_the_plane(basis: PCA) -> dict[str, np.ndarray]:
+    """The principal components for drawing on two axes; states of fewer components have 0 on the others."""
+    missing = max(0, 2 - len(basis.explained))
+    return basis._asdict() | {
+        "components": np.pad(basis.components, ((0, missing), (0, 0))),
+        "explained": np.pad(basis.explained, (0, missing)),
+        "projected": np.pad(basis.projected, [(0, 0)] * (basis.projected.ndim - 1) + [(0, missing)]),
+    }
 
 
 def mode_kind(modes: pd.DataFrame) -> pd.Series:

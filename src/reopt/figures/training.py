@@ -1,6 +1,7 @@
 """Meta-training curves."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reopt.figures.axes import arrange, keep_outer_labels, log_axis
+from reopt.figures.axes import draw_panels, log_axis
 from reopt.figures.palette import label, look, order, split_seed, task_title
 from reopt.figures.style import styled
+
+if TYPE_CHECKING:
+    from reopt.figures.view import View
+
+CATEGORY = "Task and training"
+READS = {"learned": ("optimizers/{subject}/training.csv",)}
 
 Runs = Mapping[str, pd.DataFrame]
 
@@ -83,17 +90,16 @@ def draw_gradient(ax: Axes, runs: Runs) -> None:
     ax.set_xlim(0, 1.01 * max(float(table["outer_step"].max()) for table in runs.values()))
 
 
+def data(view: "View") -> Runs:
+    """One task's meta-training curves by run. **Raises** `ReoptError`."""
+    return {run: view.table(f"optimizers/{run}/training.csv") for run in view.subjects["learned"]}
+
+
 @styled
 def figure(tasks: Mapping[str, Runs]) -> Figure:
     """Meta-objective and gradient norm against the outer step."""
-    names = list(tasks)
-    drawing, axes = arrange(
-        names, ["objective", "gradient"], alone=[["objective", "gradient"]], height_alone=2.2, height_each=1.7
-    )
-    for name, runs in tasks.items():
-        draw_objective(axes[name, "objective"], runs)
-        draw_gradient(axes[name, "gradient"], runs)
-    keep_outer_labels(axes, names)
+    draw = {"objective": draw_objective, "gradient": draw_gradient}
+    drawing, _ = draw_panels(tasks, draw, alone=[["objective", "gradient"]], height_alone=2.2, height_each=1.7)
     subjects = order([subject for runs in tasks.values() for subject in runs])
     families = dict.fromkeys(split_seed(subject)[0] for subject in subjects)
     # Families of different tasks may look and be called the same.

@@ -1,7 +1,7 @@
-"""Tuning of the baselines: meta-objective against each hyperparameter."""
+"""Tuning of the baselines: how the search went on, and where in the ranges its best draws lie."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,16 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reopt.figures.axes import log_axis
+from reopt.figures.axes import draw_panels, log_axis
 from reopt.figures.palette import label, look, order, parameter_words, task_title
-from reopt.figures.style import TEXT_WIDTH, styled
+from reopt.figures.style import styled
 
-CEILING = 2.0
-"""Meta-objectives above this are drawn at it, as those of diverged and dropped draws are."""
+if TYPE_CHECKING:
+    from reopt.figures.view import View
 
+CATEGORY = "Task and training"
+READS = {"baselines": ("baselines/{subject}.csv", "baselines/{subject}.json")}
 
-ROW_ALONE, ROW_OF_SEVERAL = 1.05, 0.5
-"""Height of a row in inches, where there is one task and where there are several."""
+BEST = 5
+"""Draws that are shown in their ranges."""
+AT_EDGE = "#D55E00"
+TOP = 2.0
+"""Meta-objectives above this are not shown: the first draws of a search."""
 
 
 class Tuning(NamedTuple):
@@ -28,129 +33,105 @@ class Tuning(NamedTuple):
     winner: Mapping[str, Any]
 
 
-def _place(values: Any, scale: str) -> np.ndarray:
-    values = np.asarray(values, dtype=float)
-    return 1 - values if scale == "one_minus_log" else values
+def position(values: Any, low: float, high: float, scale: str) -> np.ndarray:
+    """Where values lie in a range, 0 at its lower edge and 1 at its upper, on the scale that was drawn on."""
+    values, edges = np.asarray(values, dtype=float), np.array([low, high])
+    if scale == "one_minus_log":
+        values, edges = np.log(1 - values), np.log(1 - edges)
+    elif scale == "log":
+        values, edges = np.log(values), np.log(edges)
+    return (values - edges[0]) / (edges[1] - edges[0])
 
 
-def draw_landscape(ax: Axes, name: str, baseline: str, data: Tuning, ceiling: float = CEILING) -> None:
-    """Meta-objective of all draws against one hyperparameter; range edges dotted, winner as a star."""
-    low, high, scale = data.winner["ranges"][name]
-    color = look(baseline).color
-    objective = data.draws["meta_objective"].to_numpy(dtype=float)
-    fine = np.isfinite(objective) & (objective <= ceiling)
-    x = _place(data.draws[name], scale)
-    ax.plot(
-        x[fine],
-        objective[fine],
-        ".",
-        color=color,
-        markersize=2.2,
-        markeredgewidth=0,
-        alpha=0.55,
-        gid="draws",
-        rasterized=True,
-    )
-    ax.plot(
-        x[~fine],
-        np.full((~fine).sum(), ceiling),
-        "|",
-        color="#9A9A9A",
-        markersize=3,
-        markeredgewidth=0.4,
-        gid="diverged",
-        rasterized=True,
-    )
-    log_axis(ax, "y", *([] if scale == "linear" else ["x"]), labels=3)
-    for edge in _place([low, high], scale):
-        ax.axvline(edge, color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=0, gid="edge")
-    at_edge = name in data.winner["at_edge"]
-    ax.plot(
-        _place(data.winner["hyperparameters"][name], scale),
-        data.winner["meta_objective"],
-        "*",
-        markersize=8,
-        color="#D55E00" if at_edge else "black",
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        zorder=4,
-        gid="winner",
-    )
-    words = parameter_words(name)
-    ax.set_xlabel(f"1 − {words}" if scale == "one_minus_log" else words)
+def best_so_far(draws: pd.DataFrame) -> np.ndarray:
+    """The lowest meta-objective of the first n draws, infinite before the first that is finite."""
+    return np.fmin.accumulate(draws["meta_objective"].fillna(np.inf).to_numpy(dtype=float))
 
 
-def _reach(name: str, several: list[Tuning]) -> tuple[float, float]:
-    """Limits of an axis that show the ranges of all these searches."""
-    scale = several[0].winner["ranges"][name][2]
-    edges = np.concatenate([_place(data.winner["ranges"][name][:2], scale) for data in several])
-    low, high = float(edges.min()), float(edges.max())
-    if scale == "linear" or low <= 0:
-        return low - 0.05 * (high - low), high + 0.05 * (high - low)
-    room = (high / low) ** 0.05
-    return low / room, high * room
+def draw_progress(ax: Axes, baselines: Mapping[str, Tuning]) -> None:
+    """Best meta-objective so far against the number of draws, a line a baseline."""
+    for name in order(list(baselines)):
+        best, seen = best_so_far(baselines[name].draws), look(name)
+        known = np.isfinite(best)
+        count = np.arange(1, len(best) + 1)
+        ax.step(count[known], best[known], where="post", color=seen.color, linewidth=1.0, gid=f"progress {name}")
+    log_axis(ax, "x", "y", labels=3)
+    ax.set_ylim(top=min(ax.get_ylim()[1], TOP))
+    ax.set_xlabel("draws")
+    ax.set_ylabel("best meta-objective")
 
 
-def _parameters(data: Tuning) -> list[str]:
-    """Hyperparameters in the order of columns: the learning rate first."""
+def draw_ranges(ax: Axes, baselines: Mapping[str, Tuning]) -> None:
+    """A row a hyperparameter, from the lower edge of its range to the upper: the best draws, and the winner."""
+    names, row = [], 0.0
+    for name in order(list(baselines)):
+        data, color = baselines[name], look(name).color
+        best = data.draws[np.isfinite(data.draws["meta_objective"])].nsmallest(BEST, "meta_objective")
+        for parameter in parameters(data):
+            low, high, scale = data.winner["ranges"][parameter]
+            ax.plot([0, 1], [row, row], color="#D0D0D0", linewidth=0.6, zorder=0)
+            places = position(best[parameter], low, high, scale)
+            ax.plot(places, np.full(len(best), row), "o", color=color, markersize=3, alpha=0.5, markeredgewidth=0,
+                    gid=f"best {name} {parameter}")  # fmt: skip
+            ax.plot(
+                position(data.winner["hyperparameters"][parameter], low, high, scale),
+                row,
+                "*",
+                markersize=7,
+                color=AT_EDGE if parameter in data.winner["at_edge"] else "black",
+                markeredgecolor="white",
+                markeredgewidth=0.4,
+                zorder=4,
+                gid=f"winner {name} {parameter}",
+            )
+            names.append((row, parameter_words(parameter), color))
+            row += 1
+        row += 0.6
+    ax.set_ylim(row - 0.9, -0.7)
+    ax.set_yticks([place for place, _, _ in names], [words for _, words, _ in names])
+    for tick, (_, _, color) in zip(ax.get_yticklabels(), names, strict=True):
+        tick.set_color(color)
+    ax.set_xlim(-0.06, 1.06)
+    ax.set_xticks([0, 1], ["low", "high"])
+    ax.set_xlabel("place in its range")
+    ax.spines["left"].set_visible(False)
+    ax.tick_params(axis="y", length=0)
+
+
+def parameters(data: Tuning) -> list[str]:
+    """Hyperparameters of a baseline, the learning rate first."""
     return sorted(data.winner["ranges"], key=lambda name: (name != "learning_rate", name))
+
+
+def data(view: "View") -> dict[str, Tuning]:
+    """The draws and the winner of each baseline of one task. **Raises** `ReoptError`."""
+    return {
+        name: Tuning(view.table(f"baselines/{name}.csv"), view.json(f"baselines/{name}.json"))
+        for name in view.subjects["baselines"]
+    }
 
 
 @styled
 def figure(tasks: Mapping[str, Mapping[str, Tuning]]) -> Figure:
-    """A row a baseline and task, a column a hyperparameter; a baseline's tasks stand together, on the same axes."""
-    baselines = order([name for task in tasks.values() for name in task])
-    groups = {name: [task for task in tasks if name in tasks[task]] for name in baselines}
-    rows = [(task, name) for name, group in groups.items() for task in group]
-    most = max(len(tasks[task][name].winner["ranges"]) for task, name in rows)
-    height = ROW_ALONE if len(tasks) == 1 else ROW_OF_SEVERAL
-    drawing = Figure(figsize=(TEXT_WIDTH, height * len(rows) + 0.3 * len(groups) + 0.25), layout="constrained")
-    grid = drawing.subplots(len(rows), most, squeeze=False, sharey="row")
-    span: dict[str, tuple[float, float]] = {}  # of what is drawn as points, by task
-    for task, tunings in tasks.items():
-        objective = pd.concat([data.draws["meta_objective"] for data in tunings.values()])
-        reached = objective[objective <= CEILING].to_numpy()
-        span[task] = float(objective.min()), min(CEILING, 1.25 * float(reached.max()) if reached.size else CEILING)
-    for line, (task, name) in zip(grid, rows, strict=True):
-        data = tasks[task][name]
-        group = groups[name]
-        for ax, parameter in zip(line, _parameters(data), strict=False):
-            draw_landscape(ax, parameter, name, data, span[task][1])
-            ax.set_ylim(0.7 * span[task][0], 1.15 * span[task][1])
-            if len(group) > 1:
-                ax.set_xlim(_reach(parameter, [tasks[other][name] for other in group]))
-            if task != group[-1]:
-                ax.set_xlabel("")
-                ax.tick_params(axis="x", which="both", labelbottom=False)
-        for ax in line[len(data.winner["ranges"]) :]:
-            ax.remove()
-        if len(tasks) == 1:
-            line[0].set_ylabel(label(name), fontweight="bold", color=look(name).color)
-        else:
-            line[0].set_ylabel(task_title(task), rotation=0, ha="right", va="center")
-            if task == group[0]:
-                line[0].set_title(label(name), loc="left", fontweight="bold", color=look(name).color)
-    drawing.supylabel("meta-objective", fontsize=8)
-    star: dict[str, Any] = {
-        "linestyle": "none",
-        "marker": "*",
-        "markersize": 8,
-        "markeredgecolor": "white",
-        "markeredgewidth": 0.5,
-    }
-    handles = [
+    """(a) The best draw so far against the number of draws; (b) the best draws in the ranges of hyperparameters."""
+    drawing, axes = draw_panels(
+        tasks,
+        {"progress": draw_progress, "ranges": draw_ranges},
+        alone=[["progress", "ranges"]],
+        height_alone=2.6,
+        height_each=(1.5, 3.0),
+    )
+    rows = {task: [text.get_text() for text in axes[task, "ranges"].get_yticklabels()] for task in tasks}
+    for task in list(tasks)[1:]:
+        if rows[task] == rows[next(iter(tasks))]:
+            axes[task, "ranges"].tick_params(axis="y", labelleft=False)
+    names = order([name for baselines in tasks.values() for name in baselines])
+    star: dict[str, Any] = {"linestyle": "none", "marker": "*", "markersize": 7, "markeredgecolor": "white"}
+    handles = [Line2D([], [], color=look(name).color, label=label(name)) for name in names]
+    handles += [
+        Line2D([], [], color="#808080", linestyle="none", marker="o", markersize=3, label=f"best {BEST}"),
         Line2D([], [], color="black", label="winner", **star),
-        Line2D([], [], color="#D55E00", label="winner, at an edge", **star),
-        Line2D([], [], color="#808080", linewidth=0.6, linestyle=(0, (1, 1.5)), label="range"),
-        Line2D(
-            [],
-            [],
-            color="#9A9A9A",
-            linestyle="none",
-            marker="|",
-            markersize=4,
-            label=f"dropped, diverged or above {CEILING:g}",
-        ),
+        Line2D([], [], color=AT_EDGE, label="winner, at an edge", **star),
     ]
     drawing.legend(handles=handles, loc="outside lower center", ncols=4)
     return drawing
@@ -163,7 +144,7 @@ def caption(tasks: Mapping[str, Mapping[str, Tuning]]) -> str:
         said = []
         for name in order(list(baselines)):
             draws, winner = baselines[name]
-            settings = ", ".join(f"{key} {winner['hyperparameters'][key]:.4g}" for key in _parameters(baselines[name]))
+            settings = ", ".join(f"{key} {winner['hyperparameters'][key]:.4g}" for key in parameters(baselines[name]))
             text = (
                 f"{label(name)} {winner['meta_objective']:.3g} at {settings} (best of {len(draws)} draws,"
                 f" {winner['diverged']} diverged, {winner['dropped']} dropped"
@@ -173,8 +154,8 @@ def caption(tasks: Mapping[str, Mapping[str, Tuning]]) -> str:
             said.append(text + ")")
         parts.append(f"{task_title(task)}: " + "; ".join(said) + ".")
     return (
-        "Tuning of the baselines by random search: meta-objective (no unit) on the tuning problems against each"
-        " hyperparameter; each point is a draw, the star the winner (vermilion where the hyperparameter sits at the"
-        f" edge of its range), dotted lines the range; ticks at the top are draws that diverged, ended above"
-        f" {CEILING:g}, or were dropped early for being sure to end above a multiple of the best. " + " ".join(parts)
+        "Tuning of the baselines by random search. (a) The lowest meta-objective (no unit) on the tuning problems"
+        f" against the number of draws. (b) The {BEST} best draws and the winner (star) in the range of each"
+        " hyperparameter, on the scale on which it is drawn (rates and ε by their logarithm, β and decays by that of"
+        " 1 − β); a vermilion star lies at the edge of its range. " + " ".join(parts)
     )

@@ -1,387 +1,111 @@
-"""Learning-rate adaptation: where constant gradients drive the state, and what that does to the learning rate
-(arXiv 2011.02159, section 5.4).
+"""Adaptation: how the learning rate follows the size of the gradients."""
 
-For every constant gradient g* in a sweep a fixed point h* = F(h*, g*) is sought; the points form two arms, one a sign.
-Each arm is followed from the fixed point at g = 0 outward (the state follows slowly rising gradients), and each point
-is sought once more from the initial state: where the two differ, there is hysteresis. In the state h*, with the update
-function u(g) = r(F(h*, g), g), three rates are read:
+from typing import TYPE_CHECKING
 
-    effective_learning_rate            -u'(g*)      the answer to a change of the gradient that is there
-    effective_learning_rate_at_zero    -u'(0)       the answer to a small gradient, had the large one just ended
-    mean_rate                          -u(g*) / g*  the average answer
-
-Known cases. Momentum: v = g / (1 - beta), both slopes lr, mean rate lr / (1 - beta), exponent 0. RMSProp: s = g^2,
-at zero lr / sqrt(decay g^2 + eps), at g* lr (decay g^2 + eps) / (g^2 + eps)^(3/2): exponent -1 for both beyond the
-knee, |g| = sqrt(eps / decay) for the slope at zero. A clock is held.
-"""
-
-from typing import Any, NamedTuple
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pandas as pd
-from jaxtyping import Array, Float
-from scipy import stats
 
-from reopt.dynamics.free_system import CLOCK, FreeSystem, beside_zero, jacobians
-from reopt.dynamics.pca import PCA
-from reopt.dynamics.precision import double_precision, to_double
-from reopt.dynamics.root_finding import iterate, newton, residuals
-from reopt.mechanisms.clipping import evaluate_update_functions, gradient_grid, update_and_slope
-from reopt.mechanisms.schedule import coordinates
-from reopt.optimizers.base import Optimizer
+from reopt.mechanisms.base import ABSENT, UNDETERMINED, Bounds, Finding, Findings, Mechanism, Row, exact, unless_rough
+from reopt.mechanisms.constant_gradients import knee_interval
+from reopt.mechanisms.interventions import intervene, removed
 
-KNEE = 0.5**0.5  # the rate has fallen to this share of that at g = 0: where 1 / sqrt(1 + x^2) has its knee, x = 1
-NO_CHANGE = 1e-6  # a relative change of the rate, for a change of the gradient by itself, that counts as none
-ARMS = {-1.0: "negative", 0.0: "zero", 1.0: "positive"}
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
+
+BOUNDS = Bounds(absent=0.01, present=0.1)
 
 
-class Adaptation(NamedTuple):
-    """The sweep, its summary, update functions at some of its points, and the states of all of them."""
+def measure(found: "Examination", findings: Findings) -> Finding:
+    """The rate at zero at the fixed points of constant gradients: its power law and how fast it follows.
 
-    table: pd.DataFrame
-    summary: dict[str, Any]
-    functions: pd.DataFrame
-    states: Float[np.ndarray, "gradient hidden"]
-
-
-def adaptation(
-    optimizer: Optimizer,
-    *,
-    point: Float[np.ndarray, " hidden"],
-    limit: float,
-    num_gradients: int = 25,
-    decades: float = 4.0,
-    pca: PCA | None = None,
-    num_functions: int = 5,
-    grid_points: int = 101,
-    tolerance: float = 1e-10,
-    max_iterations: int = 2048,
-    clock: float = CLOCK,
-    chunk: int = 32,
-) -> Adaptation:
-    """Sweep constant gradients, `num_gradients` a sign, log-spaced over `decades` below `limit`, and 0.
-
-    **Arguments:** `point` is the fixed point at g = 0 from which the arms start; `tolerance` and `max_iterations` are
-    as in `find_fixed_points` (every state is polished by Newton's method as well); `num_functions` update functions a
-    sign are kept, on grids of `grid_points` gradients.
-
-    Columns of the table beside those above: `gradient`, `arm`; `residual`, `converged`; `spectral_radius` of dF/dh at
-    the point and `time_constant` = -1 / ln(spectral_radius) in steps (inf if unstable); `rate_time_constant`, that of
-    the mode by which the rate at zero follows a change of the gradient (NaN if it does not); `from_start`, the distance
-    to the point found from the initial state over the typical norm of the points, and `rate_from_start`, the rate at
-    zero there (both NaN if that search did not converge); `pc1`, `pc2`, `pc3`. Rates of points that did not converge
-    are NaN.
+    The rate is that in the even part of the states under g and -g (`reopt.mechanisms.constant_gradients.even_part`).
+    `exponent` is the slope of log rate against log |g| beyond the knee, with its t interval (0 none, -1 full
+    normalisation); `knee` (gradient) where the rate has fallen to 1/sqrt(2), between two
+    gradients held, which are its interval; `time_constant` (steps) that of the mode
+    by which the rate follows the gradient, the median over the gradients held, with their range, and `beta2` =
+    exp(-1 / time_constant); `converged` the share of held gradients with an attracting fixed point. What this cannot
+    see: normalisation without memory, which is clipping; an optimizer without a fixed point (AdaGrad), of which it
+    says so. Where the slope at zero is 0 throughout, or never changes, the rate is also looked at by secants over the
+    sizes met after histories of such gradients (`reopt.mechanisms.finite_probes`); `relative_range` is how it ranges.
+    `range_in_runs` is how it ranges over the states of the runs (`reopt.mechanisms.operating_point`).
     """
-    sizes = np.geomspace(limit * 10.0**-decades, limit, num_gradients)
-    settings: dict[str, Any] = {"tolerance": tolerance, "max_iterations": max_iterations, "chunk": chunk}
-    with double_precision():
-        system = FreeSystem(to_double(optimizer), clock)
-        gradients = np.concatenate([-sizes[::-1], [0.0], sizes])
-        followed = _follow_arms(system, system.restrict(point), sizes, settings)
-        initial = system.restrict(np.asarray(system.optimizer.initial_state()))
-        fresh, fresh_residual = _settle(system, np.tile(initial, (len(gradients), 1)), gradients, **settings)
-        followed = beside_zero(system, followed, gradients) if system.size else followed
-        residual, radius = _examine(system, followed, gradients, chunk)
-        states = system.embed(followed)
-        rate, rate_at_zero, update = _rates(system.optimizer, states, gradients)
-        follows = _rate_time_constants(system, followed, gradients, chunk)
-        _, fresh_rate, _ = _rates(system.optimizer, system.embed(fresh), gradients)
-    norms = np.linalg.norm(followed, axis=1)
-    converged = residual <= tolerance * np.maximum(1, norms)
-    settled = fresh_residual <= tolerance * np.maximum(1, np.linalg.norm(fresh, axis=1))
-    typical = float(np.median(norms[converged])) if converged.any() and norms[converged].any() else 1.0
-    apart = np.linalg.norm(fresh - followed, axis=1) / (typical if typical > 0 else 1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_rate = np.where(gradients == 0, np.nan, -update / gradients)
-        time_constant = np.where(radius < 1, -1 / np.log(radius), np.inf)
-    table = pd.DataFrame(
-        {
-            "gradient": gradients,
-            "arm": [ARMS[sign] for sign in np.sign(gradients)],
-            "effective_learning_rate": np.where(converged, rate, np.nan),
-            "effective_learning_rate_at_zero": np.where(converged, rate_at_zero, np.nan),
-            "mean_rate": np.where(converged, mean_rate, np.nan),
-            "residual": residual,
-            "spectral_radius": radius,
-            "converged": converged,
-            "time_constant": np.where(radius > 0, time_constant, 0.0),
-            "rate_time_constant": np.where(converged, follows, np.nan),
-            "from_start": np.where(settled & converged, apart, np.nan),
-            "rate_from_start": np.where(settled, fresh_rate, np.nan),
-            **coordinates(states, pca),
-        }
-    )
-    chosen = np.unique(np.linspace(0, num_gradients - 1, min(num_functions, num_gradients)).round().astype(int))
-    picked = np.concatenate([num_gradients - 1 - chosen[::-1], [num_gradients], num_gradients + 1 + chosen])
-    picked = picked[converged[picked]]
-    functions = _functions(optimizer, states[picked], gradients[picked], limit, grid_points)
-    return Adaptation(table, summarize(table), functions, states)
+    del findings
+    finding = _at_rest(found)
+    change, (_, low, high) = found.operating.range, found.operating.spread("rate_at_end")
+    if not np.isfinite(change):
+        return finding
+    told = f"in the states of the runs the learning rate is {low:.3g} to {high:.3g}"
+    told = told if change > BOUNDS.absent else f"in the states of the runs the learning rate is {high:.3g} throughout"
+    rows = [*finding.readings, ("range_in_runs", 0, *exact(change), "1")]
+    return finding._replace(why=f"{told}; {finding.why}", readings=rows)
 
 
-def _settle(
-    system: FreeSystem,
-    states: np.ndarray,
-    gradients: np.ndarray,
-    *,
-    tolerance: float,
-    max_iterations: int,
-    chunk: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Iterate each row, then polish it by Newton: (states, residuals). A row that runs away stays where it was."""
-    if system.size == 0:
-        return states, np.zeros(len(states))
-    beyond = float(np.finfo(float).max ** 0.25)  # only a state that runs away without end gets there
-    found = iterate(system, states, gradients, tolerance=tolerance, max_iterations=max_iterations, limit=beyond)
-    here = np.flatnonzero(~found.diverged)
-    sharp = newton(
-        system, found.states[here], gradients[here], tolerance=tolerance, max_iterations=30, chunk=chunk, polish=True
-    )
-    states, residual = states.copy(), np.full(len(states), np.inf)
-    states[here], residual[here] = sharp.states, sharp.residual
-    return states, residual
-
-
-def _follow_arms(system: FreeSystem, point: np.ndarray, sizes: np.ndarray, settings: dict) -> np.ndarray:
-    """Fixed points for -sizes reversed, 0, sizes: each sought from the next one nearer to 0."""
-    start, _ = _settle(system, point[None], np.zeros(1), **settings)
-    now, signs = np.repeat(start, 2, axis=0), np.array([-1.0, 1.0])
-    arms: list[np.ndarray] = []
-    for size in sizes:
-        now, _ = _settle(system, now, signs * size, **settings)
-        arms.append(now)
-    both = np.stack(arms)
-    return np.concatenate([both[::-1, 0], start, both[:, 1]])
-
-
-def _examine(
-    system: FreeSystem, states: np.ndarray, gradients: np.ndarray, chunk: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Residual and spectral radius of each point."""
-    if system.size == 0:
-        return np.zeros(len(states)), np.zeros(len(states))
-    residual = residuals(system, states, gradients)
-    radius = []
-    for first in range(0, len(states), chunk):
-        part = (jnp.asarray(a[first : first + chunk]) for a in (states, gradients))
-        radius.append(np.abs(np.linalg.eigvals(np.asarray(jacobians(system, *part)))).max(axis=1))
-    return residual, np.concatenate(radius)
-
-
-def _rates(
-    optimizer: Optimizer, states: np.ndarray, gradients: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """-u'(g*), -u'(0) and u(g*) in each state."""
-
-    pairs = np.stack([gradients, np.zeros(len(gradients))], axis=1)
-    values, slopes = (np.asarray(a) for a in update_and_slope(optimizer, jnp.asarray(states), jnp.asarray(pairs)))
-    return -slopes[:, 0], -slopes[:, 1], values[:, 0]
-
-
-def _rate_time_constants(
-    system: FreeSystem, states: np.ndarray, gradients: np.ndarray, chunk: int
-) -> Float[np.ndarray, " gradient"]:
-    """-1 / ln|lambda| of the mode of dF/dh through which most of the rate at zero follows a small change of g.
-
-    The point moves by dh = (I - J)^-1 B dg; with J = R diag(lambda) L^T the mode j moves the rate by
-    (grad rate . r_j)(l_j . dh), and relaxes as lambda_j^t. A momentum buffer moves the update, not its slope: its
-    share is 0. NaN where no mode moves the rate.
-    """
-    follows = np.full(len(states), np.nan)
-    if system.size == 0:
-        return follows
-    for first in range(0, len(states), chunk):
-        part = slice(first, first + chunk)
-        at, held = jnp.asarray(states[part]), jnp.asarray(gradients[part])
-        drives, slopes, rates = (np.asarray(a) for a in _rate_slopes(system, at, held))
-        matrices = np.asarray(jacobians(system, at, held))
-        for i, (matrix, drive, slope, rate) in enumerate(zip(matrices, drives, slopes, rates, strict=True)):
-            if not (np.isfinite(matrix).all() and np.isfinite(drive).all() and np.isfinite(slope).all()):
-                continue
-            values, vectors = np.linalg.eig(matrix)
-            moved = np.linalg.lstsq(np.eye(system.size) - matrix, drive, rcond=None)[0]
-            shares = np.abs((slope @ vectors) * np.linalg.lstsq(vectors, moved.astype(complex), rcond=None)[0])
-            leading = int(np.argmax(shares))
-            if shares[leading] * max(abs(gradients[first + i]), 1e-300) > NO_CHANGE * abs(rate):
-                magnitude = abs(values[leading])
-                with np.errstate(divide="ignore"):
-                    follows[first + i] = -1 / np.log(magnitude) if magnitude < 1 else np.inf
-    return follows
-
-
-@eqx.filter_jit
-def _rate_slopes(system: FreeSystem, states: Array, gradients: Array) -> tuple[Array, Array, Array]:
-    """dF/dg at (h, g), and the gradient and value of the rate at zero, -u'(0), with respect to h; row by row."""
-
-    def rate(state: Array) -> Array:
-        return -jax.grad(lambda g: system.advance(state, g)[1])(jnp.zeros((), state.dtype))
-
-    def one(state: Array, gradient: Array) -> tuple[Array, Array, Array]:
-        value, slope = jax.value_and_grad(rate)(state)
-        return jax.jacfwd(lambda g: system.step(state, g))(gradient), slope, value
-
-    return jax.vmap(one)(states, gradients)
-
-
-def _functions(
-    optimizer: Optimizer, states: np.ndarray, gradients: np.ndarray, limit: float, grid_points: int
-) -> pd.DataFrame:
-    grid = gradient_grid(limit, linear_limit=0.1 * limit, num_points=grid_points)
-    values, slopes = evaluate_update_functions(optimizer, states, grid)
-    return pd.DataFrame(
-        {
-            "gradient_held": np.repeat(gradients, len(grid)),
-            "place": np.repeat([ARMS[sign] for sign in np.sign(gradients)], len(grid)),
-            "gradient": np.tile(grid, len(gradients)),
-            "update": values.ravel(),
-            "slope": slopes.ravel(),
-        }
-    )
-
-
-def even_part(optimizer: Optimizer, found: Adaptation, *, clock: float = CLOCK, chunk: int = 32) -> Adaptation:
-    """The sweep once more, each state replaced by the mean of those under g* and -g*.
-
-    What follows the sign of the gradient (a momentum buffer) cancels in the mean, what follows its size (a second
-    moment) stays. So the rates here are those of adaptation alone, where in h* itself a clip behind a buffer that the
-    constant gradient has filled looks like it. Columns of the table: `gradient`, `arm`, `converged` (both points are,
-    and attract: spectral radius below 1), `effective_learning_rate_at_zero`, `effective_learning_rate`,
-    `rate_time_constant`, `from_start` (NaN), `time_constant`. For an optimizer that is not odd in (h, g), as networks
-    are, the mean is no state that it ever visits.
-    """
-    gradients = found.table["gradient"].to_numpy()
-    good = (found.table["converged"] & (found.table["spectral_radius"] < 1 - NO_CHANGE * 1e-3)).to_numpy()
-    good = good & good[::-1]
-    states = 0.5 * (found.states + found.states[::-1])
-    with double_precision():
-        system = FreeSystem(to_double(optimizer), clock)
-        rate, rate_at_zero, _ = _rates(system.optimizer, states, gradients)
-        follows = _rate_time_constants(system, system.restrict(states), gradients, chunk)
-    table = found.table[["gradient", "arm", "time_constant", "residual", "spectral_radius"]].assign(
-        converged=good,
-        effective_learning_rate=np.where(good, rate, np.nan),
-        effective_learning_rate_at_zero=np.where(good, rate_at_zero, np.nan),
-        rate_time_constant=np.where(good, follows, np.nan),
-        from_start=np.nan,
-    )
-    return Adaptation(table, summarize(table) | _far_exponent(table), found.functions, states)
-
-
-def _far_exponent(table: pd.DataFrame) -> dict[str, Any]:
-    """The exponents of `summarize`, fitted as far beyond the knee as the range allows.
-
-    1 / (1 + x), with eps outside the root, has a slope of -1 + 1 / x. Where all rates have fallen the knee lies below
-    the smallest gradient, which stands for it.
-    """
-    sizes = table["gradient"].abs().to_numpy()
-    base = summarize(table)["knee"] or sizes[sizes > 0].min(initial=np.inf)
-    for beyond in (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0):
-        far = table["converged"].to_numpy() & (sizes >= beyond * base)
-        if min(int(np.sum(far & (table["arm"] == arm))) for arm in ("negative", "positive")) >= 4:
-            summary = summarize(table[far | (table["arm"] == "zero")], beyond_knee=0.0)
-            return {
-                key: value for key, value in summary.items() if key.startswith("exponent") or key in ("low", "high")
-            }
-    return {}
-
-
-def summarize(table: pd.DataFrame, *, beyond_knee: float = 3.0, confidence: float = 0.95) -> dict[str, Any]:
-    """What the sweep says of the rate at zero against |g|; numbers that cannot be had are None.
-
-    - `knee`: the |g| at which the rate, a geometric mean over both arms, has fallen to 1/sqrt(2) of that at g = 0,
-      interpolated between logarithms; None if it never does.
-    - `exponent`, `low`, `high`: slope of log rate against log |g| over both arms beyond `beyond_knee` times the knee
-      (over all points if there is no knee, or fewer than four points beyond it), each arm with its own height, with
-      its t interval. The points have no noise: the interval tells how far the arms are from a power law.
-    - `exponent_negative`, `exponent_positive`: the same for each arm; `exponent_at_gradient`: for the slope at g*.
-    - `monotone_positive`, `monotone_negative`: Spearman's rho of the rate against |g|; 0 for a constant rate.
-    - `symmetry`: largest |rate(g) - rate(-g)| relative to the larger of the two.
-    - `hysteresis`: whether some point reached along an arm is not the one reached from the initial state.
-    - `slowest`, `fastest`: largest and smallest time constant (steps); `range`: rate at g = 0 over the lowest rate.
-    - `converged`: share of the points.
-    """
-    arms = {name: table[table["arm"] == name] for name in ("negative", "positive")}
-    arms = {name: arm.assign(size=arm["gradient"].abs()).sort_values("size") for name, arm in arms.items()}
-    column = "effective_learning_rate_at_zero"
-    resting = float(table.loc[table["arm"] == "zero", column].iloc[0])
-    knee = _knee(arms, resting, column)
-    above = arms
-    if knee is not None:
-        beyond = {name: arm[arm["size"] >= beyond_knee * knee] for name, arm in arms.items()}
-        if min(len(arm) for arm in beyond.values()) >= 4:
-            above = beyond
-    exponent, low, high = _power(list(above.values()), column, confidence)
-    negative, positive = (arms[name][column].to_numpy() for name in ("negative", "positive"))
-    larger = np.maximum(np.abs(negative), np.abs(positive))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        difference = np.where(larger > 0, np.abs(negative - positive) / larger, 0.0)
+def _at_rest(found: "Examination") -> Finding:
+    """At the fixed points of constant gradients."""
+    table, summary = found.far.middle.table, found.far.middle.summary
+    if found.clipping["slope_at_zero"].eq(0).all() and not found.finite.silent:
+        return _at_finite_gradients(found)
+    share = float(table["converged"].mean())
+    rows: list[Row] = [("converged", 0, *exact(share), "1")]
+    if share < 0.5:
+        why = "under a constant gradient the state never settles: there is no fixed point at which to read a rate"
+        return Finding("adaptation", UNDETERMINED, why, rows)
     good = table[table["converged"]]
-    lowest = float(good[column].min()) if len(good) else np.nan
-    apart = table["from_start"].to_numpy()
-    return {
-        "exponent": exponent,
-        "low": low,
-        "high": high,
-        "knee": knee,
-        "exponent_negative": _power([above["negative"]], column, confidence)[0],
-        "exponent_positive": _power([above["positive"]], column, confidence)[0],
-        "exponent_at_gradient": _power(list(above.values()), "effective_learning_rate", confidence)[0],
-        "monotone_positive": _monotone(arms["positive"], column),
-        "monotone_negative": _monotone(arms["negative"], column),
-        "symmetry": _number(np.nanmax(difference)) if np.isfinite(difference).any() else None,
-        "hysteresis": bool(np.any(apart[np.isfinite(apart)] > 1e-3)),
-        "slowest": _number(good["time_constant"].max()) if len(good) else None,
-        "fastest": _number(good["time_constant"].min()) if len(good) else None,
-        "range": _number(resting / lowest) if lowest > 0 else None,
-        "converged": float(table["converged"].mean()),
-    }
+    rates = good["effective_learning_rate_at_zero"].to_numpy()
+    rates = rates[np.isfinite(rates)]
+    largest = np.abs(rates).max() if rates.size else 0.0
+    if rates.size and largest == 0 and not found.finite.silent:
+        return _at_finite_gradients(found)
+    change = float(np.ptp(rates) / largest) if largest > 0 else 0.0
+    given = BOUNDS.verdict(change)
+    beyond_zero = found.finite.rate_change() if given == ABSENT and not found.finite.stateless else None
+    if beyond_zero is not None and beyond_zero.certain and beyond_zero.value > BOUNDS.absent:
+        return _at_finite_gradients(found)
+    given, rough = unless_rough(found, given)
+    if summary["exponent"] is not None:
+        rows.append(("exponent", 0, summary["exponent"], summary["low"], summary["high"], "1"))
+    if summary["knee"] is not None:
+        rows.append(("knee", 0, summary["knee"], *knee_interval(table, summary["knee"]), "gradient"))
+    beyond = good["gradient"].abs() > (summary["knee"] or 0.0)
+    follows = good.loc[beyond & good["rate_time_constant"].notna(), "rate_time_constant"].to_numpy()
+    if follows.size and given != ABSENT:
+        constant = [float(np.median(follows)), float(follows.min()), float(follows.max())]
+        rows.append(("time_constant", 0, constant[0], constant[1], constant[2], "steps"))
+        value, low, high = (float(np.exp(-1 / steps)) if steps > 0 else 0.0 for steps in constant)
+        rows.append(("beta2", 0, value, low, high, "1"))
+    why = f"between constant gradients of the sizes met the learning rate differs by up to {change:.1%}"
+    own = found.far.arms.table["effective_learning_rate_at_zero"].abs()
+    if given == ABSENT and own.min() < 0.9 * own.max():
+        why += "; that it seems to fall more comes from the clip behind the momentum, which constant gradients reach"
+    return Finding("adaptation", given, f"{why}; {rough}" if rough else why, rows)
 
 
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _at_finite_gradients(found: "Examination") -> Finding:
+    """By secants over gradients of the sizes met, after histories of such gradients."""
+    if found.finite.stateless:
+        return Finding("adaptation", ABSENT, "nothing is kept from step to step", [])
+    change = found.finite.rate_change()
+    if not np.isfinite(change.value):
+        why = f"no gradient up to {found.finite.sizes[-1]:.3g} moves the update: there is no rate to read"
+        return Finding("adaptation", UNDETERMINED, why, [])
+    given = BOUNDS.verdict(change.value)
+    low = change.value
+    why = (
+        f"between runs of gradients of the sizes met the learning rate (update over gradient) differs by up to"
+        f" {change.value:.1%}"
+    )
+    if given != ABSENT and not change.certain:
+        given, low = UNDETERMINED, 0.0
+        why += ", but what follows the sign of earlier gradients does not cancel in it: a rate or a buffer"
+    given, rough = unless_rough(found, given)
+    rows: list[Row] = [("relative_range", 0, change.value, low, max(change.value, 0.0), "1")]
+    return Finding("adaptation", given, f"{why}; {rough}" if rough else why, rows)
 
 
-def _knee(arms: dict[str, pd.DataFrame], resting: float, column: str) -> float | None:
-    rates = [arm[column].to_numpy() for arm in arms.values()]
-    sizes = arms["positive"]["size"].to_numpy()
-    usable = np.all([np.isfinite(rate) & (rate > 0) for rate in rates], axis=0)
-    if not resting > 0 or not usable.any():
-        return None
-    drop = np.mean([np.log(rate[usable]) for rate in rates], axis=0) - np.log(resting * KNEE)
-    fallen = np.flatnonzero(drop < 0)
-    if not fallen.size or fallen[0] == 0:
-        return None
-    i, logs = fallen[0], np.log(sizes[usable])
-    share = drop[i - 1] / (drop[i - 1] - drop[i])
-    return float(np.exp(logs[i - 1] + share * (logs[i] - logs[i - 1])))
-
-
-def _power(arms: list[pd.DataFrame], column: str, confidence: float) -> tuple[float | None, float | None, float | None]:
-    """Common slope of log(column) against log|g|, each arm with its own intercept, and its t interval."""
-    x, y = [], []
-    for arm in arms:
-        part = arm[(arm[column] > 0) & np.isfinite(arm[column])]
-        if len(part) >= 2:
-            logs, values = np.log(part["size"].to_numpy()), np.log(part[column].to_numpy())
-            x.append(logs - logs.mean())
-            y.append(values - values.mean())
-    freedom = sum(len(part) for part in x) - len(x) - 1
-    if freedom < 1:
-        return None, None, None
-    across, along = np.concatenate(x), np.concatenate(y)
-    slope = float(across @ along / (across @ across))
-    error = np.sqrt(np.sum(np.square(along - slope * across)) / freedom / (across @ across))
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * error)
-    return slope, slope - half, slope + half
-
-
-def _monotone(arm: pd.DataFrame, column: str) -> float | None:
-    part = arm[np.isfinite(arm[column])]
-    if len(part) < 3:
-        return None
-    rates = part[column].to_numpy()
-    if np.ptp(rates) <= 1e-9 * np.abs(rates).max():
-        return 0.0
-    return float(stats.spearmanr(part["size"], rates).statistic)
+MECHANISM = Mechanism(
+    name="adaptation",
+    number="relative range of the learning rate over the states of rest of constant gradients",
+    bounds=BOUNDS,
+    measure=measure,
+    order=40,
+    remove=lambda optimizer, linearization: intervene(optimizer, linearization, removed("adaptation")),
+)

@@ -1,354 +1,147 @@
-"""Gradient clipping: the update as a function of the gradient, u(g) = r(F(h, g), g) (arXiv 2011.02159, section 5.2).
+"""Clipping: where the update levels off, at rest and in the states that constant gradients lead to."""
 
-An optimizer clips where the slope of u falls as |g| grows. The threshold is the |g| at which the slope has fallen to
-half of its value at g = 0; it is found by bisection on the derivative, for either sign. How much this matters depends
-on the gradients met, so these are held against the threshold.
-"""
+from typing import TYPE_CHECKING
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float
 
-from reopt.dynamics.linearization import Linearization
-from reopt.dynamics.pca import PCA
-from reopt.dynamics.precision import double_precision, to_double
-from reopt.dynamics.record import finite_states
-from reopt.mechanisms.momentum import leading_mode, modes
-from reopt.optimizers.base import Optimizer
+from reopt.mechanisms.base import (
+    ABSENT,
+    PRESENT,
+    UNDETERMINED,
+    Bounds,
+    Finding,
+    Findings,
+    Mechanism,
+    Row,
+    exact,
+    unless_rough,
+)
+from reopt.mechanisms.interventions import intervene, removed
+from reopt.mechanisms.update_function import common_level
 
-HALF, ALMOST_ALL, LITTLE = 0.5, 0.9, 0.1  # shares of the slope at 0
-RISES = 0.01  # slope just inside a corner, in units of (half the update's range) / (half the corner's width)
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
 
-
-class Place(NamedTuple):
-    """A state of which the update function is examined."""
-
-    place: str  # "initial", "fixed_point", "slow_mode", "pc1".. , "visited"
-    shift: float  # standard deviations of the visited states along the direction; for "visited" the step
-    state: Float[np.ndarray, " hidden"]
-
-
-def gradient_limit(gradients: Float[np.ndarray, "..."], *, quantile: float = 0.999, factor: float = 4.0) -> float:
-    """`factor` times a quantile of the |gradients| met (finite ones); 1 if there are none but zeros."""
-    sizes = np.abs(np.asarray(gradients, np.float64))
-    sizes = sizes[np.isfinite(sizes)]
-    value = factor * float(np.quantile(sizes, quantile)) if sizes.size else 0.0
-    return value if value > 0 else 1.0
+BOUNDS = Bounds(absent=0.05, present=0.5)
+SAME_LEVEL = 2.0  # a clip's level may differ by this factor between states; a normalisation's follows the gradient
 
 
-def gradient_grid(limit: float, *, linear_limit: float, num_points: int = 201) -> Float[np.ndarray, " gradient"]:
-    """Symmetric gradients with 0 in the middle: evenly spaced up to `linear_limit`, log-spaced from there to `limit`.
+def measure(found: "Examination", findings: Findings) -> Finding:
+    """Where the update levels off, in the attractor and in the states that constant gradients lead to.
 
-    About half of the `num_points` (made odd) are in either part; all are evenly spaced if `linear_limit` >= `limit`.
+    `threshold` is the gradient at which the straight line through the update's slope at zero meets its level: c for a
+    hard clip at c and for c tanh(g / c). Its interval is its range over states; a level that grows with the gradient
+    of the state is normalisation, not clipping. `hardness` is 1 for a hard clip, 5.6 for tanh; `fraction_clipped` is
+    the share of the gradients met beyond the threshold, with its interval over problems. `saturated_in_runs` is the
+    share of the gradients met at which the update, in the state of the run, has levelled off
+    (`reopt.mechanisms.operating_point`), whatever the reason.
     """
-    half = max(num_points // 2, 2)
-    if linear_limit >= limit:
-        positive = np.linspace(0, limit, half + 1)[1:]
-    else:
-        inner = half // 2
-        positive = np.concatenate(
-            [
-                np.linspace(0, linear_limit, inner + 1)[1:],
-                np.geomspace(linear_limit, limit, half - inner + 1)[1:],
-            ]
-        )
-    return np.concatenate([-positive[::-1], [0.0], positive])
+    del findings
+    finding = _at_rest(found)
+    share = found.operating.saturated
+    if not np.isfinite(share):
+        return finding
+    told = f"in the runs the update has levelled off for {share:.1%} of the gradients"
+    rows = [*finding.readings, ("saturated_in_runs", 0, *exact(share), "1")]
+    return finding._replace(why=f"{told}; {finding.why}", readings=rows)
 
 
-def places(
-    optimizer: Optimizer,
-    *,
-    point: Float[np.ndarray, " hidden"],
-    states: Float[np.ndarray, "step problem param hidden"] | None = None,
-    pca: PCA | None = None,
-    linearization: Linearization | None = None,
-    shifts: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0),
-    num_components: int = 4,
-    visited_steps: tuple[int, ...] = (),
-) -> list[Place]:
-    """States worth a look: the initial one, the fixed point, and those shifted from it along some directions.
+def _at_rest(found: "Examination") -> Finding:
+    """In the attractor and the states of constant gradients."""
+    rest = found.clipping[found.clipping["place"] == "fixed_point"].iloc[0]
+    slope, jump = float(rest["slope_at_zero"]), float(rest["jump"])
+    met = np.abs(found.met.gradients.astype(np.float64))
+    rows: list[Row]
+    if jump != 0:
+        rows = [
+            ("threshold", 0, 0.0, 0.0, 0.0, "gradient"),
+            ("slope", 0, np.inf, np.inf, np.inf, "update / gradient"),
+            ("hardness", 0, 1.0, 1.0, 1.0, "1"),
+            ("fraction_clipped", 0, *_over_problems(met, 0.0), "1"),
+        ]
+        given, rough = unless_rough(found, PRESENT)
+        why = f"beside zero only the sign of the gradient counts: the update is {-jump / 2:+.3g} for small negative"
+        why = f"{why} gradients and {jump / 2:+.3g} for positive ones, beside what it has without a gradient"
+        return Finding("clipping", given, f"{why}; {rough}" if rough else why, rows)
+    rows = [("slope", 0, *exact(-slope), "update / gradient")]
+    if not np.isfinite(slope) or slope == 0:
+        return _at_finite_gradients(found, rows, slope)
+    level = common_level(pd.concat([found.clipping, found.far.held]))
+    fallen = round(level.fall, 4) + 0.0  # no "-0.0%"
+    given, why = BOUNDS.verdict(level.fall), f"as gradients grow the slope of the update falls by {fallen:.1%}"
+    unit, threshold, low, high, hardness = "gradient", level.threshold, level.low, level.high, level.hardness
+    if level.seen_in == "amplified":
+        why += " (in states with a huge second moment, which otherwise hides a clip)"
+        behind = _normalised_clip(found)
+        if given != PRESENT and behind is not None:
+            given, unit, hardness = PRESENT, "gradient / its root mean square", 1.0
+            threshold, low, high = behind
+            why = "the update bends sharply at a level that follows the constant gradient: a clip after normalisation"
+            met = np.full_like(met, np.nan)
+    if given != ABSENT and np.isfinite(threshold):
+        if high > SAME_LEVEL * low:
+            given = ABSENT if level.follows > 0.5 else UNDETERMINED
+            why += f", but at a level that moves between {low:.3g} and {high:.3g} with the state"
+            why += ": that is normalisation" if given == ABSENT else ""
+        rows += [("threshold", 0, threshold, low, high, unit), ("hardness", 0, *exact(hardness), "1")]
+        if np.isfinite(met).any():
+            rows.append(("fraction_clipped", 0, *_over_problems(met, threshold), "1"))
+    given, rough = unless_rough(found, given)
+    return Finding("clipping", given, f"{why}; {rough}" if rough else why, rows)
 
-    **Arguments:** `linearization` gives the direction "slow_mode", the real part of the right eigenvector of the mode
-    that carries most of the update; `pca` gives "pc1" to "pc{num_components}". A shift is in standard deviations of
-    the visited `states` along the direction. A component that was never negative among them (a second moment) is not
-    shifted below zero. "visited" is, at each of `visited_steps`, the state nearest to the median of its step.
+
+def _at_finite_gradients(found: "Examination", rows: list[Row], slope: float) -> Finding:
+    """Without a slope at rest: by the largest secant, in the states that gradients of the sizes met lead to."""
+    why = "the update has no slope at zero gradient"
+    known = np.isfinite(slope) and not found.finite.silent
+    level = found.finite.saturation() if known else None
+    given = BOUNDS.verdict(level.fall if level else np.nan if known or slope != 0 else 0.0)
+    if level:
+        why += f"; for large gradients its slope is {level.fall:.1%} below the largest ratio of update to gradient"
+        if given != ABSENT and level.high > SAME_LEVEL * level.low:
+            given, apart = UNDETERMINED, f"{level.low:.3g} and {level.high:.3g}"
+            why += f", but it levels off between {apart} with the state: a clip or a normalisation"
+        if given != ABSENT:
+            rows = [*rows, ("threshold", 0, level.threshold, level.low, level.high, "gradient")]
+    given, rough = unless_rough(found, given)
+    return Finding("clipping", given, f"{why}; {rough}" if rough else why, rows)
+
+
+def _normalised_clip(found: "Examination") -> tuple[float, float, float] | None:
+    """(median, least, largest) threshold of a clip of the normalised gradient: level / (sqrt(decay) |g*|) under g*.
+
+    There the rate at zero is rate / (sqrt(decay) |g*|), and the level the gradient at which the normalised one is at
+    the threshold, by that rate. Only where the update ends in a corner in most states.
     """
-    point = np.asarray(point, np.float64)
-    with double_precision():
-        initial = np.asarray(to_double(optimizer).initial_state(), np.float64)
-    found = [Place("initial", 0.0, initial), Place("fixed_point", 0.0, point)]
-    rows = np.zeros((0, point.size)) if states is None else finite_states(states).astype(np.float64)
-    directions: list[tuple[str, np.ndarray]] = []
-    if linearization is not None and point.size:
-        found_modes = modes(linearization)
-        if found_modes.alpha.size:
-            vector = np.real(found_modes.right[:, leading_mode(found_modes)])
-            if length := np.linalg.norm(vector):
-                directions.append(("slow_mode", vector / length))
-    if pca is not None:
-        directions += [(f"pc{i + 1}", vector) for i, vector in enumerate(pca.components[:num_components])]
-    if len(rows):
-        never_negative = (rows >= 0).all(axis=0)
-        for name, direction in directions:
-            # Along a fixed direction: the sign of an eigenvector is arbitrary.
-            direction = direction * np.sign(direction[np.argmax(np.abs(direction))])
-            deviation = float(np.std(rows @ direction))
-            for shift in shifts:
-                state = point + shift * deviation * direction
-                state[never_negative] = np.maximum(state[never_negative], 0)
-                found.append(Place(name, float(shift), state))
-        for step in visited_steps:
-            if states is not None and step < len(states) and len(at := finite_states(states[step])):
-                here = at.astype(np.float64)
-                apart = np.linalg.norm(here - np.median(here, axis=0), axis=1)
-                found.append(Place("visited", float(step), here[np.argmin(apart)]))
-    return found
+    held = found.far.held[(found.far.held["place"] == "held") & (found.far.held["shift"] != 0)]
+    with_corner = held[np.isfinite(held["corner"]) & np.isfinite(held["threshold"])]
+    if len(held) < 4 or len(with_corner) < 0.5 * len(held):
+        return None
+    far = with_corner[with_corner["shift"].abs() > with_corner["shift"].abs().median()]
+    follows = found.far.middle.table["rate_time_constant"]
+    decay = float(np.exp(-1 / follows.median())) if follows.notna().any() else 1.0
+    values = (far["threshold"] / (far["shift"].abs() * np.sqrt(decay))).to_numpy()
+    if not len(values) or values.max() > 1.1 * values.min():
+        return None
+    return float(np.median(values)), float(values.min()), float(values.max())
 
 
-@eqx.filter_jit
-def update_and_slope(
-    optimizer: Optimizer, states: Float[Array, "place hidden"], gradients: Float[Array, "place gradient"]
-) -> tuple[Float[Array, "place gradient"], Float[Array, "place gradient"]]:
-    """u(g) and du/dg in each state; inside `double_precision`."""
-
-    def update(gradient: Array, state: Array) -> Array:
-        return optimizer(state, gradient)[1]
-
-    return jax.vmap(jax.vmap(jax.value_and_grad(update), (0, None)))(gradients, states)
+def _over_problems(met: np.ndarray, beyond: float) -> tuple[float, float, float]:
+    """Share of the |gradients| (step, problem, param) met that are beyond, and its 95% interval over problems."""
+    known = np.isfinite(met)
+    flags = np.where(known, met > beyond, 0)
+    shares = flags.sum(axis=(0, 2)) / np.maximum(known.sum(axis=(0, 2)), 1)
+    mean = float(shares.mean())
+    half = 1.96 * float(shares.std(ddof=1)) / np.sqrt(shares.size) if shares.size > 1 else np.nan
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
 
 
-def evaluate_update_functions(
-    optimizer: Optimizer, states: Float[np.ndarray, "place hidden"], grid: Float[np.ndarray, " gradient"]
-) -> tuple[Float[np.ndarray, "place gradient"], Float[np.ndarray, "place gradient"]]:
-    """u(g) and its derivative by autodiff, for each state, on a grid of gradients."""
-    with double_precision():
-        gradients = np.broadcast_to(np.asarray(grid, np.float64), (len(states), len(grid)))
-        rows = jnp.asarray(np.asarray(states, np.float64))
-        values, slopes = update_and_slope(to_double(optimizer), rows, jnp.asarray(gradients))
-        return np.asarray(values), np.asarray(slopes)
-
-
-def update_functions(optimizer: Optimizer, at: list[Place], grid: Float[np.ndarray, " gradient"]) -> pd.DataFrame:
-    """Columns: place, shift, gradient, update, slope."""
-    values, slopes = evaluate_update_functions(optimizer, np.stack([item.state for item in at]), grid)
-    count = len(grid)
-    return pd.DataFrame(
-        {
-            "place": np.repeat([item.place for item in at], count),
-            "shift": np.repeat([item.shift for item in at], count),
-            "gradient": np.tile(grid, len(at)),
-            "update": values.ravel(),
-            "slope": slopes.ravel(),
-        }
-    )
-
-
-def clipping(
-    optimizer: Optimizer,
-    at: list[Place],
-    gradients: Float[np.ndarray, "..."],
-    *,
-    limit: float,
-    num_brackets: int = 400,
-    bisections: int = 50,
-) -> pd.DataFrame:
-    """How each update function saturates within |g| <= `limit`, one row a place.
-
-    - `slope_at_zero`: du/dg at g = 0; `jump`: u(0+) - u(0-), for inputs that enter by their sign. Where the slope at
-      zero is 0 or not finite, or there is a jump, no slope is a share of it: thresholds and the like are NaN.
-    - `threshold_positive`, `threshold_negative`: |g| where du/dg first falls below half of `slope_at_zero`; NaN if it
-      does not within range. It is bracketed on a fine logarithmic grid, then bisected.
-    - `level`: where the update levels off, as a gradient: (largest u(g) - smallest u(g)) / (2 |slope at zero|) within
-      range, which is c for a hard clip at c and for c tanh(g / c) alike; NaN where there is no threshold of either
-      sign, for then it still rises.
-    - `hardness`: |g| where the slope falls below 10% over that where it falls below 90%, geometric mean of both signs:
-      1 is a hard clip, tanh has 5.6; NaN if out of range.
-    - `corner`: half the width of the range of g beyond which the slope is exactly 0 on either side, where the update
-      still rises just inside (with over `RISES` of its mean slope): a hard clip at c, whatever smooth function follows
-      it; NaN without such ends.
-    - `asymmetry`: max |u(g) + u(-g) - 2 u(0)| / max |u(g) - u(-g)| over the grid; 0 is odd about u(0).
-    - `fraction_beyond`: share of the finite `gradients` beyond the threshold of their sign.
-    - `saturation`: slope at |g| = `limit` over that at 0, mean of both signs; 1 is a straight line.
-    """
-    states = np.stack([item.state for item in at])
-    met = np.asarray(gradients, np.float64).ravel()
-    met = met[np.isfinite(met)]
-    magnitudes = limit * np.logspace(-8, 0, num_brackets)
-    with double_precision():
-        system, rows = to_double(optimizer), jnp.asarray(states)
-
-        def look(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            values, slopes = update_and_slope(system, rows, jnp.asarray(sizes))
-            return np.asarray(values), np.asarray(slopes)
-
-        def everywhere(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return look(np.broadcast_to(sizes, (len(at), len(sizes))))
-
-        centre, slope = (part[:, 0] for part in everywhere(np.zeros(1)))
-        up, up_slope = everywhere(magnitudes)
-        down, down_slope = everywhere(-magnitudes)
-        tiny = limit * 1e-13
-        beside, _ = everywhere(np.array([tiny, -tiny, 1e-6 * tiny, -1e-6 * tiny]))
-        jump, nearer = beside[:, 0] - beside[:, 1], beside[:, 2] - beside[:, 3]
-        jump = np.where(np.abs(nearer) > 0.5 * np.abs(jump), jump, 0.0)  # a steep slope shrinks with the distance
-        span = np.max(np.abs(up - down), axis=1)
-        rounding = 1e-12 * np.abs(centre)
-        jump = np.where(np.abs(jump) > 1e-6 * span + rounding, jump, 0.0)
-        usable = np.isfinite(slope) & (slope != 0) & (jump == 0)
-
-        def crossing(share: float, sign: float) -> np.ndarray:
-            """|g| where slope / slope(0) first falls below `share`, per place."""
-            with np.errstate(divide="ignore", invalid="ignore"):
-                below = (up_slope if sign > 0 else down_slope) / slope[:, None] < share
-            first = np.argmax(below, axis=1)
-            hit = below.any(axis=1) & usable
-            low = np.where(first > 0, magnitudes[np.maximum(first - 1, 0)], 0.0)
-            high = magnitudes[first]
-            for _ in range(bisections):
-                middle = 0.5 * (low + high)
-                _, here = look(sign * middle[:, None])
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    fallen = here[:, 0] / slope < share
-                low, high = np.where(fallen, low, middle), np.where(fallen, middle, high)
-            return np.where(hit, high, np.nan)
-
-        threshold = {sign: crossing(HALF, sign) for sign in (1.0, -1.0)}
-        corner = _corner(look, magnitudes, up_slope, down_slope, bisections)
-        ratio = np.stack([crossing(LITTLE, sign) / crossing(ALMOST_ALL, sign) for sign in (1.0, -1.0)])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        reached = np.concatenate([up, down], axis=1)
-        level = 0.5 * (reached.max(axis=1) - reached.min(axis=1)) / np.abs(slope)
-        asymmetry = np.where(span > 0, np.max(np.abs(up + down - 2 * centre[:, None]), axis=1) / span, 0.0)
-        saturation = np.where(usable, 0.5 * (up_slope[:, -1] + down_slope[:, -1]) / slope, np.nan)
-        known = np.isfinite(ratio)
-        logs = np.where(known, np.log(np.where(known, ratio, 1)), 0).sum(axis=0)
-        hardness = np.where(known.any(axis=0), np.exp(logs / np.maximum(known.sum(axis=0), 1)), np.nan)
-    # A threshold out of range is beyond all gradients; NaN compares as that.
-    beyond = (met > threshold[1.0][:, None]) | (met < -threshold[-1.0][:, None])
-    fraction = beyond.mean(axis=1) if met.size else np.zeros(len(at))
-    return pd.DataFrame(
-        {
-            "place": [item.place for item in at],
-            "shift": [item.shift for item in at],
-            "slope_at_zero": slope,
-            "jump": jump,
-            "threshold_positive": threshold[1.0],
-            "threshold_negative": threshold[-1.0],
-            "level": np.where(np.isfinite(threshold[1.0]) & np.isfinite(threshold[-1.0]), level, np.nan),
-            "corner": corner,
-            "asymmetry": asymmetry,
-            "hardness": hardness,
-            "fraction_beyond": np.where(usable, fraction, np.nan),
-            "saturation": saturation,
-        }
-    )
-
-
-Look = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-
-def _corner(
-    look: Look, magnitudes: np.ndarray, up_slope: np.ndarray, down_slope: np.ndarray, bisections: int
-) -> Float[np.ndarray, " place"]:
-    """Half the distance between the ends of the range in which the slope is not exactly 0; see `clipping`."""
-    signed = np.concatenate([-magnitudes[::-1], magnitudes])
-    moving = np.concatenate([down_slope[:, ::-1], up_slope], axis=1) != 0
-    last = np.where(moving.any(axis=1), moving.shape[1] - 1 - np.argmax(moving[:, ::-1], axis=1), 0)
-    first = np.argmax(moving, axis=1)
-    ends = []
-    for at, out in ((last, 1), (first, -1)):
-        inside, outside = signed[at], signed[np.clip(at + out, 0, len(signed) - 1)]
-        ended = (inside != outside) & moving.any(axis=1)
-        for _ in range(bisections):
-            middle = 0.5 * (inside + outside)
-            still = look(middle[:, None])[1][:, 0] != 0
-            inside, outside = np.where(still, middle, inside), np.where(still, outside, middle)
-        ends.append(np.where(ended, inside, np.nan))
-    width = 0.5 * (ends[0] - ends[1])
-    rises = np.zeros(len(width), bool)
-    for end, out in zip(ends, (1, -1), strict=True):
-        near = np.where(np.isfinite(width), end - out * 0.01 * width, 0.0)
-        _, slope = look(near[:, None])
-        whole = np.abs(look(np.nan_to_num(ends[0])[:, None])[0] - look(np.nan_to_num(ends[1])[:, None])[0])[:, 0]
-        rises |= np.abs(slope[:, 0]) * width > RISES * 0.5 * whole
-    return np.where(np.isfinite(width) & (width > 0) & rises, width, np.nan)
-
-
-class Level(NamedTuple):
-    """Where the update levels off in all states: see `common_level`; NaN for what there is not."""
-
-    threshold: float
-    low: float
-    high: float
-    hardness: float
-    fall: float  # 1 - slope far out / slope at zero
-    follows: float  # exponent by which the level follows the gradient held; 0 for a clip, 1 for normalisation
-    seen_in: str  # "rest", "amplified" or "normalised"
-
-
-def common_level(looked_at: pd.DataFrame) -> Level:
-    """The level at which the update saturates whatever the state, out of a table of `clipping`.
-
-    Rows of place "fixed_point", "initial", "held" (`shift` is the gradient held) and "amplified" are used. Without
-    amplified ones: the `level` at the fixed point, its interval the range over the others. With them: a normalisation
-    hides a clip in front of it at rest, where it saturates first; in states with a huge second moment it does not,
-    and the level there is the clip's own.
-    """
-    held = looked_at[(looked_at["place"] == "held") & (looked_at["shift"] != 0)]
-    own = held[np.isfinite(held["level"])]
-    follows = 0.0
-    if len(own) > 2:
-        follows = float(np.polyfit(np.log(own["shift"].abs()), np.log(own["level"]), 1)[0])
-    amplified = looked_at[looked_at["place"] == "amplified"]
-    if len(amplified):
-        levels = np.where(np.isfinite(amplified["corner"]), amplified["corner"], amplified["level"])
-        fall = float(1 - amplified["saturation"].mean())
-        known = np.isfinite(levels).all()
-        low, high = (float(levels.min()), float(levels.max())) if known else (np.nan, np.nan)
-        hardness = float(amplified["hardness"].median())
-        return Level(float(np.median(levels)), low, high, hardness, fall, 0.0 if known else follows, "amplified")
-    rest = looked_at[looked_at["place"] == "fixed_point"].iloc[0]
-    every = looked_at[looked_at["place"].isin(["initial", "fixed_point", "held"])]["level"].to_numpy(float)
-    every = every[np.isfinite(every)]
-    low, high = (float(every.min()), float(every.max())) if every.size else (np.nan, np.nan)
-    fall = float(1 - rest["saturation"])
-    return Level(float(rest["level"]), low, high, float(rest["hardness"]), fall, follows, "rest")
-
-
-def gradient_density(
-    gradients: Float[np.ndarray, "step problem param"], *, num_bins: int = 60, first: int = 10
-) -> pd.DataFrame:
-    """Histograms of the gradients met, over all steps and over the `first` ones (phase "all", "first{first}").
-
-    Scale "linear": of g, over +- its 99.9% quantile. Scale "log": of |g| > 0, in bins of equal width in log10 |g|, the
-    density being per decade. `left` and `right` are gradients in both. Each density integrates to the share of the
-    gradients in range.
-    """
-    everything = np.asarray(gradients, np.float64)
-    limit = gradient_limit(everything, factor=1.0)
-    sizes = np.abs(everything[np.isfinite(everything) & (everything != 0)])
-    low, high = np.quantile(sizes, [0.001, 1.0]) if sizes.size else (0.1, 1.0)
-    low = max(low, high * 1e-12)
-    if not low < high:
-        low = high / 10
-    tables = []
-    for phase, part in (("all", everything), (f"first{first}", everything[:first])):
-        finite = part[np.isfinite(part)]
-        linear = np.linspace(-limit, limit, num_bins + 1)
-        log = np.geomspace(low, high, num_bins + 1)
-        log[-1] = max(log[-1], high)
-        for scale, edges, values, width in (
-            ("linear", linear, finite, np.diff(linear)),
-            ("log", log, np.abs(finite[finite != 0]), np.diff(np.log10(log))),
-        ):
-            counts = np.histogram(values, edges)[0]
-            density = counts / (max(values.size, 1) * width)
-            columns = {"scale": scale, "left": edges[:-1], "right": edges[1:], "density": density, "phase": phase}
-            tables.append(pd.DataFrame(columns))
-    return pd.concat(tables, ignore_index=True)
+MECHANISM = Mechanism(
+    name="clipping",
+    number="fall of the update's slope from zero to large gradients, if it saturates at one level in every state",
+    bounds=BOUNDS,
+    measure=measure,
+    order=20,
+    remove=lambda optimizer, linearization: intervene(optimizer, linearization, removed("clipping")),
+)

@@ -26,11 +26,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy.linalg import schur, solve_sylvester
 
+from reopt.core.limits import SLOW_STEPS
+from reopt.dynamics.autonomous import TINY
 from reopt.dynamics.linearization import Linearization
-from reopt.mechanisms.momentum import modes
+from reopt.mechanisms.modes import modes
 from reopt.optimizers.base import Optimizer
 
-SLOW_STEPS = 5.0  # a mode with a longer timescale -1 / ln |beta| carries momentum
 SILENT = 1e-9  # a mode with less than this share of the largest |alpha| hears no gradient, or moves no parameter
 
 
@@ -197,7 +198,10 @@ def intervene(
     `probe` is that of `Intervened`.
     """
     dtype = jnp.result_type(float)
-    point, projector = (jnp.asarray(part, dtype) for part in (linearization.point, slow_projector(linearization)))
+    # Beside a zero under a root, and not on it: the point may be nearer to it than a float32 can be.
+    near = (linearization.point > 0) & (linearization.point < TINY)
+    point = jnp.asarray(np.where(near, TINY, linearization.point), dtype)
+    projector = jnp.asarray(slow_projector(linearization), dtype)
     return Intervened(optimizer, without, point, projector, probe)
 
 

@@ -3,8 +3,9 @@
 Two estimates of its standard deviation, in units of the update, both by second differences, which a smooth function
 does not have: for independent noise of deviation sigma the median of |u(-1) - 2 u(0) + u(1)| is 0.6745 sqrt(6) sigma.
 
-- `rough`: along a line through (state, gradient) with steps of 1e-6 and 1e-3 of both. Where it is not 0, derivatives
-  of the update mean nothing.
+- `rough`: along a line through (state, gradient) with steps of 1e-6 and 1e-3 of both. A smooth function that bends has
+  second differences too, but half the step makes them a fourth, and those of noise stay as they are: what falls below
+  `STAYS` of itself is no noise. Where `rough` is not 0, derivatives of the update mean nothing.
 - `restless`: along the autonomous trajectory, step by step. This is noise that a clock or the state itself makes.
 
 Medians, so that corners (a clip) and single steps (a piecewise schedule) do not count. What it cannot see: noise that
@@ -24,6 +25,7 @@ from reopt.dynamics.precision import double_precision, to_double
 from reopt.optimizers.base import Optimizer
 
 PER_SIGMA = 0.6745 * 6**0.5
+STAYS = 0.5  # share of the second differences that noise keeps, at least, when the step is halved; bending keeps 1/4
 SCALES = {1e-6: 1e-5, 1e-3: 1e-4}  # relative step: share of the update's size from which on it counts as noise
 
 
@@ -65,7 +67,10 @@ def update_noise(
             values = np.asarray(_line(double, *lines))
             size = float(np.median(np.abs(values[1])))
             found = _deviation(values[0] - 2 * values[1] + values[2])
-            rough = max(rough, found if found > bound * size else 0.0)
+            if found > bound * size:
+                halved = np.asarray(_line(double, *lines[:-1], lines[-1] / 2))
+                stays = _deviation(halved[0] - 2 * halved[1] + halved[2]) > STAYS * found
+                rough = max(rough, found if stays else 0.0)
     late = np.asarray(offsets, float)[len(offsets) // 10 :]
     restless = _deviation(late[:-2] - 2 * late[1:-1] + late[2:]) if len(late) > 4 else 0.0
     count = max(len(gradients) if rough >= restless else len(late) - 2, 1)

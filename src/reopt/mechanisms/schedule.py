@@ -1,167 +1,141 @@
-"""Learning-rate schedules: what an optimizer does by itself while no gradient comes (arXiv 2011.02159, section 5.3).
+"""Schedule: how the effective learning rate changes by itself, whatever gradients come."""
 
-Along the autonomous trajectory h_{k+1} = F(h_k, 0) from the initial state h_0, the effective learning rate is
+from typing import TYPE_CHECKING, Any
 
-    eta_k = - d r(F(h_k, g), g) / dg  at g = 0,
-
-the immediate answer to a first gradient at step k. Where the update is no straight line near zero (Adam, inputs that
-enter by their sign or logarithm) this slope says little; the secant over a gradient of usual size then says more.
-Where the update jumps at g = 0 and its slope is 0 throughout (sign-SGD, Lion), eta_k is half the jump, in units of the
-update: the size of the step that a sign decides.
-A clock runs here, for what depends on it is a schedule.
-"""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pandas as pd
-from jaxtyping import Array, Float
 
-from reopt.dynamics.pca import PCA, project
-from reopt.dynamics.precision import double_precision, to_double
-from reopt.optimizers.base import Optimizer
+from reopt.mechanisms.base import (
+    ABSENT,
+    UNDETERMINED,
+    Bounds,
+    Finding,
+    Findings,
+    Mechanism,
+    Row,
+    exact,
+    share,
+    unless_rough,
+)
+from reopt.mechanisms.effective_rate import normalises
+from reopt.mechanisms.interventions import intervene, removed
+from reopt.mechanisms.update_function import evaluate_update_functions
 
-COORDINATES = ("pc1", "pc2", "pc3")
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
+
+BOUNDS = Bounds(absent=0.001, present=0.01)
+FAR = 1e9  # steps by which a bias correction is over
+SAME = 1e-6  # relative difference of a rate from that of a bias correction, by rounding
 
 
-class Schedule(NamedTuple):
-    """The trajectory step by step, and its shape in words and numbers."""
+def measure(found: "Examination", findings: Findings) -> Finding:
+    """The effective learning rate, minus the slope of the update at g = 0, along the autonomous trajectory.
 
-    table: pd.DataFrame
-    summary: dict[str, Any]
+    `initial`, `peak`, `final` (update / gradient; half the jump, in units of the update, where it has only that),
+    `peak_step` (steps), and `relative_range`, (highest - lowest) / largest |rate|, by which the verdict goes. Where the
+    slope is 0 throughout, the rate is the secant over gradients of the sizes met (`reopt.mechanisms.finite_probes`).
 
+    An optimizer that normalises its gradients has that rate only for gradients far below any that come. There the step
+    under a steady gradient of the size met most is the rate that one set: `step_initial`, `step_peak`, `step_final`
+    (update), `step_peak_step` (steps), `step_range` (1). A schedule shows in both; what shows in one alone is none: a
+    bias correction (Adam's), which holds that step constant, or a second moment that fills (RMSProp's).
 
-def coordinates(states: Float[np.ndarray, "row hidden"], basis: PCA | None) -> dict[str, np.ndarray]:
-    """Columns pc1, pc2, pc3 of states; NaN where there is no such component."""
-    columns = np.full((len(states), len(COORDINATES)), np.nan)
-    if basis is not None:
-        projected = project(states, basis, len(COORDINATES))
-        columns[:, : projected.shape[1]] = projected
-    return dict(zip(COORDINATES, columns.T, strict=True))
-
-
-def schedule(
-    optimizer: Optimizer,
-    *,
-    num_steps: int,
-    point: Float[np.ndarray, " hidden"] | None = None,
-    pca: PCA | None = None,
-    probe: float | None = None,
-    flat: float = 0.05,
-) -> Schedule:
-    """The autonomous trajectory for `num_steps` steps.
-
-    **Arguments:** `point` is the fixed point from which `distance` is measured (without the clock), `pca` the basis of
-    the columns pc1 to pc3, `probe` the |gradient| of the column `secant_learning_rate`,
-    -(u(probe) - u(-probe)) / (2 probe); each may be missing, and its columns are then NaN. `flat` is the tolerance of
-    `describe_shape`.
+    What it cannot see: a schedule that only shows while gradients come.
     """
-    with double_precision():
-        system = to_double(optimizer)
-        size = np.nan if probe is None else float(probe)
-        states, offset, slope, secant, jump = (np.asarray(a) for a in _coast(system, jnp.asarray(size), num_steps))
-    free = np.array([i for i in range(optimizer.state_size) if i != optimizer.clock], int)
-    distance = np.full(num_steps, np.nan)
-    if point is not None:
-        distance = np.linalg.norm(states[:, free] - np.asarray(point)[free], axis=1)
-    rates = -0.5 * jump if np.any(jump != 0) and np.all(slope == 0) else -slope
-    table = pd.DataFrame(
-        {
-            "step": np.arange(num_steps),
-            "effective_learning_rate": rates,
-            "secant_learning_rate": -secant,
-            "offset": offset,
-            "distance": distance,
-            **coordinates(states, pca),
-        }
-    )
-    return Schedule(table, describe_shape(rates, flat=flat))
+    del findings
+    rates = found.schedule.table["effective_learning_rate"].to_numpy()
+    if not np.isfinite(rates).all():
+        return Finding("schedule", UNDETERMINED, "the update has no slope at zero gradient along the trajectory", [])
+    largest = np.abs(rates).max()
+    change = float(np.ptp(rates) / largest) if largest > 0 else 0.0
+    steps = found.clipping["slope_at_zero"].eq(0).all()  # then the rate is half the jump
+    if largest == 0 and not found.finite.silent:
+        return _at_finite_gradients(found)
+    if found.clipping["jump"].ne(0).any() and not steps:
+        return Finding("schedule", UNDETERMINED, "the update jumps at zero gradient: its slope there says nothing", [])
+    peak = int(np.argmax(rates))
+    rows: list[Row] = [
+        ("initial", 0, *exact(rates[0]), "update / gradient"),
+        ("peak", 0, *exact(rates[peak]), "update / gradient"),
+        ("peak_step", 0, float(peak), float(peak), float(peak), "steps"),
+        ("final", 0, *exact(rates[-1]), "update / gradient"),
+        ("relative_range", 0, *share(change), "1"),
+    ]
+    shape = _shape(found.schedule.summary)
+    why = f"without a gradient the learning rate changes by {change:.1%} of its peak (shape: {shape})"
+    if decay := _bias_correction(found, rates):
+        why = f"{why}, all of it the bias correction of a moment with decay {decay:.4g}"
+    if normalises(found.schedule.summary):
+        of_steps, rows_of_steps, told = _of_steps(found)
+        change, rows, why = min(change, of_steps), [*rows, *rows_of_steps], f"{told}; {why}"
+    given, rough = unless_rough(found, BOUNDS.verdict(change))
+    return Finding("schedule", given, f"{why}; {rough}" if rough else why, rows)
 
 
-@eqx.filter_jit
-def _coast(optimizer: Optimizer, probe: Float[Array, ""], num_steps: int) -> tuple[Array, ...]:
-    """States, updates at g = 0, slopes there, and secants, along the autonomous trajectory."""
-
-    def update(state: Array, gradient: Array) -> Array:
-        return optimizer(state, gradient)[1]
-
-    def body(state: Array, _: None) -> tuple[Array, tuple[Array, ...]]:
-        zero = jnp.zeros((), state.dtype)
-        offset, slope = jax.value_and_grad(update, argnums=1)(state, zero)
-        secant = (update(state, probe) - update(state, -probe)) / (2 * probe)
-        return optimizer.update(state, zero), (state, offset, slope, secant, jump_at_zero(update, state))
-
-    start = jnp.asarray(optimizer.initial_state(), jnp.float64)
-    return jax.lax.scan(body, start, None, length=num_steps)[1]
+def _shape(summary: dict[str, Any]) -> str:
+    return str(summary["shape"]).replace("_", " ")
 
 
-def jump_at_zero(update: Callable[[Array, Array], Array], state: Array) -> Float[Array, ""]:
-    """u(0+) - u(0-): the difference over +-1e-100, if it is the same over +-1e-50, where a slope would make it 1e50
-    times larger; else 0."""
-    near, far = (update(state, jnp.asarray(e)) - update(state, jnp.asarray(-e)) for e in (1e-100, 1e-50))
-    return jnp.where((jnp.abs(far) < 2 * jnp.abs(near)) & jnp.isfinite(near), near, 0.0)
+def _of_steps(found: "Examination") -> tuple[float, list[Row], str]:
+    """Relative range, readings and words of the steps under a steady gradient."""
+    steps, summary = found.schedule.table["steady_step"].to_numpy(), found.schedule.summary["steady"]
+    change, peak = float(np.ptp(steps) / np.abs(steps).max()), int(np.argmax(steps))
+    rows: list[Row] = [
+        ("step_initial", 0, *exact(steps[0]), "update"),
+        ("step_peak", 0, *exact(steps[peak]), "update"),
+        ("step_peak_step", 0, float(peak), float(peak), float(peak), "steps"),
+        ("step_final", 0, *exact(steps[-1]), "update"),
+        ("step_range", 0, *share(change), "1"),
+    ]
+    course = f"goes from {steps[0]:.4g} to {steps[-1]:.4g} (shape: {_shape(summary)})"
+    if peak not in (0, len(steps) - 1):
+        course = f"goes from {steps[0]:.4g} by {steps[peak]:.4g} at step {peak} to {steps[-1]:.4g}"
+    if BOUNDS.verdict(change) == ABSENT:
+        course = f"is {steps[-1]:.4g} throughout"
+    return change, rows, f"under a steady gradient, whatever its size, the step {course}"
 
 
-def describe_shape(rates: Float[np.ndarray, " step"], *, flat: float = 0.05, wiggle: float = 0.1) -> dict[str, Any]:
-    """The shape of a schedule.
-
-    All rates are measured in units of the largest |rate|. With m the highest rate, a rise is m - initial, a fall is
-    m - final; either counts if it is more than `flat`:
-
-    - "constant": highest and lowest rate differ by no more than `flat`;
-    - "warmup", "decay", "warmup_then_decay": a rise, a fall, or both, and apart from setbacks of at most `wiggle`
-      times (highest - lowest) the rates climb up to the peak and sink after it;
-    - "other": everything else (a dip, several peaks, rates that are not finite).
-
-    Also: `initial`, `peak`, `final`, `lowest`; `peak_step`; `range`, peak / lowest (None if that is not positive);
-    `settled_step`, the first step from which on the rate stays within `flat` of the final one; `linear_decay_r2`, how
-    well a straight line fits the rates from the peak to there (None if fewer than four steps).
-    """
-    rates = np.asarray(rates, float)
-    if not rates.size or not np.isfinite(rates).all():
-        return {"shape": "other", "finite": False}
-    unit = np.abs(rates).max()
-    scaled = rates / unit if unit > 0 else rates
-    peak = int(np.argmax(scaled))
-    if scaled[peak] - scaled[0] <= flat:
-        peak = 0 if scaled[peak] - scaled[0] <= wiggle * np.ptp(scaled) else peak
-    settled = np.abs(scaled - scaled[-1]) > flat
-    settled_step = int(np.flatnonzero(settled)[-1]) + 1 if settled.any() else 0
-    before, after = scaled[: peak + 1], scaled[peak:]
-    allowed = wiggle * np.ptp(scaled)
-    orderly = (
-        np.max(np.maximum.accumulate(before) - before) <= allowed
-        and np.max(after - np.minimum.accumulate(after)) <= allowed
-    )
-    rise, fall = scaled[peak] - scaled[0] > flat, scaled[peak] - scaled[-1] > flat
-    shapes = {(True, True): "warmup_then_decay", (True, False): "warmup", (False, True): "decay"}
-    if np.ptp(scaled) <= flat:
-        shape = "constant"
-    else:
-        shape = shapes.get((bool(rise), bool(fall)), "other") if orderly else "other"
-    lowest = float(rates.min())
-    return {
-        "shape": shape,
-        "finite": True,
-        "initial": float(rates[0]),
-        "peak": float(rates[peak]),
-        "final": float(rates[-1]),
-        "lowest": lowest,
-        "peak_step": peak,
-        "range": float(rates[peak]) / lowest if lowest > 0 else None,
-        "settled_step": settled_step,
-        "linear_decay_r2": _straightness(rates[peak : max(settled_step, peak) + 1]),
-    }
-
-
-def _straightness(values: np.ndarray) -> float | None:
-    """R^2 of a straight line through `values`."""
-    if len(values) < 4 or np.ptp(values) == 0:
+def _bias_correction(found: "Examination", rates: np.ndarray) -> float | None:
+    """The decay b where the rate is that of a clock far on, over 1 - b^t at step t = 1, 2, ...; else None."""
+    if found.optimizer.clock is None or len(rates) < 3 or not (rates > 0).all():
         return None
-    steps = np.arange(len(values))
-    rest = values - np.polyval(np.polyfit(steps, values, 1), steps)
-    return float(1 - rest.var() / values.var())
+    state = np.array(found.coasted(len(rates) - 1), np.float64)
+    state[found.optimizer.clock] = FAR
+    limit = -float(evaluate_update_functions(found.smooth, state[None], np.zeros(1))[1][0, 0])
+    if not (np.isfinite(limit) and 0 < limit < rates[0]):
+        return None
+    decay = 1 - limit / rates[0]
+    expected = limit / (1 - decay ** np.arange(1.0, len(rates) + 1))
+    return decay if np.allclose(rates, expected, rtol=SAME, atol=0) else None
+
+
+def _at_finite_gradients(found: "Examination") -> Finding:
+    """By secants over gradients of the sizes met; readings are those of the largest, with their range over sizes."""
+    rates = found.finite.schedule()
+    if not rates.size:
+        why = f"no gradient up to {found.finite.sizes[-1]:.3g} moves the update along the trajectory"
+        given = ABSENT if found.optimizer.state_size == 0 else UNDETERMINED
+        return Finding("schedule", given, f"{why}: {'no state' if given == ABSENT else 'nothing'} to read", [])
+    changes = np.ptp(rates, axis=0) / np.abs(rates).max(axis=0)
+    peak = int(np.argmax(rates[:, -1]))
+    rows: list[Row] = [
+        (name, 0, float(at[-1]), float(at.min()), float(at.max()), "update / gradient")
+        for name, at in (("initial", rates[0]), ("peak", rates[peak]), ("final", rates[-1]))
+    ]
+    rows.append(("peak_step", 0, float(peak), float(peak), float(peak), "steps"))
+    rows.append(("relative_range", 0, float(changes.max()), float(changes.min()), float(changes.max()), "1"))
+    given, rough = unless_rough(found, BOUNDS.verdict(float(changes.max())))
+    why = "the update has no slope at zero gradient; by secants over the sizes met the rate"
+    why += f" changes by {changes.max():.1%} of its peak"
+    return Finding("schedule", given, f"{why}; {rough}" if rough else why, rows)
+
+
+MECHANISM = Mechanism(
+    name="schedule",
+    number="relative range of the effective learning rate from the start on, without a gradient; where gradients are "
+    "normalised, the smaller of that and the relative range of the step under a steady gradient",
+    bounds=BOUNDS,
+    measure=measure,
+    order=30,
+    remove=lambda optimizer, linearization: intervene(optimizer, linearization, removed("schedule")),
+)

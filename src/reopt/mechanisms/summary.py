@@ -1,33 +1,30 @@
 """The mechanisms of one run in a number each, so that runs of many cells can stand side by side."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    from reopt.examination.examination import Examination
 
 QUANTILE = 0.99
 """The clipping threshold is measured in this quantile of the sizes of the gradients met."""
 
 
-def summary(
-    modes: pd.DataFrame,
-    clipping: pd.DataFrame,
-    gradient_density: pd.DataFrame,
-    schedule: Mapping[str, Any],
-    adaptation: Mapping[str, Any],
-) -> pd.DataFrame:
+def summary(found: "Examination") -> pd.DataFrame:
     """A row a quantity: `quantity, value`; NaN where the run has none.
 
-    momentum: |beta| of the mode of largest gain. threshold: of clipping at the initial state, the smaller of both
-    signs, in the `QUANTILE` of the gradients met. rise: of the effective learning rate without gradients, peak over
+    momentum: |beta| of the mode of largest gain. threshold: of clipping at the initial state, in the
+    `QUANTILE` of the gradients met. rise: of the effective learning rate without gradients, peak over
     initial. exponent: of the effective learning rate against the size of a constant gradient.
     """
+    modes, rates = found.modes, found.schedule.summary
     values = {
         "momentum": float(modes.loc[modes["gain"].idxmax(), "magnitude"]) if len(modes) else np.nan,
-        "threshold": _threshold(clipping) / _quantile(gradient_density),
-        "rise": _number(schedule.get("peak")) / (_number(schedule.get("initial")) or np.nan),
-        "exponent": _number(adaptation.get("exponent")),
+        "threshold": _threshold(found.clipping) / _quantile(found.density),
+        "rise": _number(rates.get("peak")) / (_number(rates.get("initial")) or np.nan),
+        "exponent": _number(found.adaptation.summary.get("exponent")),
     }
     return pd.DataFrame({"quantity": list(values), "value": list(values.values())})
 
@@ -37,11 +34,9 @@ def _number(value: Any) -> float:
 
 
 def _threshold(clipping: pd.DataFrame) -> float:
-    """The smaller threshold of the initial state; NaN where no sign has one."""
-    rows = clipping.loc[clipping["place"] == "initial", ["threshold_positive", "threshold_negative"]]
-    sizes = rows.abs().to_numpy(dtype=float)
-    sizes = sizes[np.isfinite(sizes)]
-    return float(sizes.min()) if sizes.size else np.nan
+    """The threshold of the initial state; NaN where the update still rises."""
+    rows = clipping.loc[clipping["place"] == "initial", "threshold"]
+    return float(rows.iloc[0]) if len(rows) else np.nan
 
 
 def _quantile(density: pd.DataFrame) -> float:

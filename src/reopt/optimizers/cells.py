@@ -10,11 +10,14 @@ sequential part step by step and the weight gradients of many steps as one large
     dcell              = cell.weight_gradient(state, features, saved, deltas)  any number of steps at once
 
 `deltas` is the cotangent of the pre-activations. Weights: input weights `(feature, gate*unit)`, recurrent weights
-`(unit, gate*unit)`, one bias a gate; both weights start variance-scaled (1, fan-in, normal), biases at zero.
+`(unit, gate*unit)`, one bias a gate, which start at zero. Both weights start normal with variance 1 / fan-in. For input
+weights the paper's code takes the number of units for the fan-in (it stores them as (unit, feature), and JAX's
+variance scaling counts the axis before the last); `input_fan_in="inputs"` takes the number of features, by which they
+start sqrt(units / features) times larger.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -22,10 +25,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Saved = Any  # what the forward pass of a cell keeps for the reverse pass
+InputFanIn = Literal["units", "inputs"]
 
 
-def _dense(key: PRNGKeyArray, fan_in: int, units: int, gates: int) -> Float[Array, "fan_in gate_unit"]:
-    return jax.random.normal(key, (fan_in, gates * units), jnp.float32) / jnp.sqrt(jnp.float32(fan_in))
+def _dense(key: PRNGKeyArray, inputs: int, units: int, gates: int, fan_in: int) -> Float[Array, "input gate_unit"]:
+    return jax.random.normal(key, (inputs, gates * units), jnp.float32) / jnp.sqrt(jnp.float32(fan_in))
 
 
 def _turned(rows: Float[Array, "*row left"]) -> Float[Array, "left all_rows"]:
@@ -86,14 +90,15 @@ class GRU(Cell):
     bias_candidate: Float[Array, " unit"]
 
     @classmethod
-    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "GRU":
+    def create(cls, key: PRNGKeyArray, num_features: int, units: int, input_fan_in: InputFanIn = "units") -> "GRU":
         keys = jax.random.split(key, 4)
+        fan_in = units if input_fan_in == "units" else num_features
         return cls(
-            input_gates=_dense(keys[0], num_features, units, 2),
-            recurrent_gates=_dense(keys[1], units, units, 2),
+            input_gates=_dense(keys[0], num_features, units, 2, fan_in),
+            recurrent_gates=_dense(keys[1], units, units, 2, units),
             bias_gates=jnp.zeros(2 * units, jnp.float32),
-            input_candidate=_dense(keys[2], num_features, units, 1),
-            recurrent_candidate=_dense(keys[3], units, units, 1),
+            input_candidate=_dense(keys[2], num_features, units, 1, fan_in),
+            recurrent_candidate=_dense(keys[3], units, units, 1, units),
             bias_candidate=jnp.zeros(units, jnp.float32),
         )
 
@@ -163,11 +168,11 @@ class LSTM(Cell):
     bias: Float[Array, " 4*unit"]
 
     @classmethod
-    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "LSTM":
+    def create(cls, key: PRNGKeyArray, num_features: int, units: int, input_fan_in: InputFanIn = "units") -> "LSTM":
         keys = jax.random.split(key, 2)
         return cls(
-            input=_dense(keys[0], num_features, units, 4),
-            recurrent=_dense(keys[1], units, units, 4),
+            input=_dense(keys[0], num_features, units, 4, units if input_fan_in == "units" else num_features),
+            recurrent=_dense(keys[1], units, units, 4, units),
             bias=jnp.zeros(4 * units, jnp.float32),
         )
 
@@ -225,11 +230,13 @@ class VanillaRNN(Cell):
     bias: Float[Array, " unit"]
 
     @classmethod
-    def create(cls, key: PRNGKeyArray, num_features: int, units: int) -> "VanillaRNN":
+    def create(
+        cls, key: PRNGKeyArray, num_features: int, units: int, input_fan_in: InputFanIn = "units"
+    ) -> "VanillaRNN":
         keys = jax.random.split(key, 2)
         return cls(
-            input=_dense(keys[0], num_features, units, 1),
-            recurrent=_dense(keys[1], units, units, 1),
+            input=_dense(keys[0], num_features, units, 1, units if input_fan_in == "units" else num_features),
+            recurrent=_dense(keys[1], units, units, 1, units),
             bias=jnp.zeros(units, jnp.float32),
         )
 

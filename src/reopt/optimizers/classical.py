@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from reopt.optimizers.base import Optimizer
 
+POLYAK = "polyak"  # name of the heavy ball with the rates that theory gives for a task's eigenvalue range
+BEST_LINEAR = "best_linear"  # name of the best linear method on a task of quadratics, also from theory
+THEORY = (POLYAK, BEST_LINEAR)
 Scalar = float | Float[Array, ""]
 
 

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from reopt.artifacts.tables import read_arrays
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.core.tables import read_arrays
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import NUM_FEATURES, Features, featurize
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reopt.optimizers.base import Optimizer
-from reopt.optimizers.cells import CELLS, Cell
+from reopt.optimizers.cells import CELLS, Cell, InputFanIn
 
 Features = Literal["raw", "log1p"]
 NUM_FEATURES: dict[str, int] = {"raw": 1, "log1p": 2}
@@ -70,13 +70,14 @@ def create_learned(
     input_scale: float = 1.0,
     output_scale: float = 1.0,
     features: Features = "raw",
+    input_fan_in: InputFanIn = "units",
 ) -> LearnedOptimizer:
     """An untrained learned optimizer, float32.
 
     **Arguments:** `cell` is a name in `CELLS`; `units` its number of hidden units; the scales and `features` as in
-    `LearnedOptimizer`.
+    `LearnedOptimizer`; `input_fan_in` as in `reopt.optimizers.cells`.
     """
-    recurrent = CELLS[cell].create(key, NUM_FEATURES[features], units)
+    recurrent = CELLS[cell].create(key, NUM_FEATURES[features], units, input_fan_in)
     return LearnedOptimizer(
         cell=recurrent,
         start=jnp.zeros(len(recurrent.state_names), jnp.float32),

@@ -29,8 +29,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PyTree
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.layouts import dependence, words_in
+from reopt.optimizers.optax_steps import named_leaves, needs_more, refuse_odd_steps
+from reopt.optimizers.refusals import BY_SHAPE, COUPLED, VALUES, NotComponentWise
 
 
 def as_optax(optimizer: Optimizer) -> optax.GradientTransformation:
@@ -59,30 +62,19 @@ def as_optax(optimizer: Optimizer) -> optax.GradientTransformation:
 
 
 class _Leaf(NamedTuple):
-    """A leaf of the optax state: "vector" (part of h), "clock" (first value plus step) or "constant"."""
+    """A leaf of the optax state: "vector" (part of h), "clock" (first value plus step) or "constant".
+
+    A vector that takes other whole numbers as time goes by, from `phases[0]` to `phases[1]`, switches what a step does.
+    """
 
     name: str
     kind: str
     shape: tuple[int, ...]
+    phases: tuple[float, float] | None = None
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape)) if self.kind == "vector" else 0
-
-
-COUPLED = "couples parameters"
-VALUES = "looks at parameter values"
-SHAPES = "acts by the shape of arrays"
-RANDOM = "draws random numbers"
-MORE = "needs more than gradients"
-
-
-class NotComponentWise(ReoptError):
-    """Why an optax transformation is no optimizer of ours; `kind` is one of the five above."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
 
 
 class FromOptax(Optimizer):
@@ -105,6 +97,10 @@ class FromOptax(Optimizer):
     @property
     def caveats(self) -> tuple[str, ...]:
         """What F and r leave out of the transformation, a sentence each; whatever is read from them is without it."""
+        return self.caveats_at(None)
+
+    def caveats_at(self, point: Float[np.ndarray, " hidden"] | None) -> tuple[str, ...]:
+        """The caveats of what is read in this state, which is one phase of a cycle."""
         found = []
         if self.weight_decay:
             found.append(
@@ -117,7 +113,24 @@ class FromOptax(Optimizer):
                 f"Conditional: this transformation couples parameters ({self.couplings}). All readings are those of a "
                 f"problem with one scalar parameter{value}: no other gradient is there."
             )
+        phases = [leaf for leaf in self.leaves if leaf.phases]
+        if phases:
+            span = ", ".join(f"{leaf.name} from {leaf.phases[0]:g} to {leaf.phases[1]:g}" for leaf in phases)  # type: ignore[index]
+            where = "" if point is None else f", {', '.join(self._phases_at(point))}"
+            found.append(
+                f"Phases: the state holds whole numbers that are no clock and may switch what a step does ({span} "
+                f"along a run). What is read in one state is that of one phase{where}, not of a whole cycle."
+            )
         return tuple(found)
+
+    def _phases_at(self, point: Float[np.ndarray, " hidden"]) -> list[str]:
+        """The phases that a state is in, as words."""
+        ends = itertools.accumulate(leaf.size for leaf in self.leaves)
+        return [
+            f"{leaf.name} {', '.join(f'{value:g}' for value in np.round(point[end - leaf.size : end]))}"
+            for leaf, end in zip(self.leaves, ends, strict=True)
+            if leaf.phases
+        ]
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -133,7 +146,7 @@ class FromOptax(Optimizer):
 
     def initial_state(self) -> Array:
         zero = jnp.zeros(())
-        return self._pack(self.transformation.init(zero + self.held), zero, zero, zero)
+        return self._pack(_start(self.transformation, zero + self.held), zero, zero, zero)
 
     def update(self, state: Array, gradient: Array) -> Array:
         return jnp.vectorize(self._step, signature="(h),()->(h)")(state, gradient)
@@ -144,7 +157,7 @@ class FromOptax(Optimizer):
 
     def _pack(self, inner: Any, moved: Array, step: Array, change: Array) -> Float[Array, " hidden"]:
         parts = zip(self.leaves, jax.tree.leaves(inner), strict=True)
-        kept = [value.ravel() for leaf, value in parts if leaf.kind == "vector"]
+        kept = [jnp.ravel(value) for leaf, value in parts if leaf.kind == "vector"]
         rest = [moved[None]] if self.displaced else []
         rest += [change[None]] if self.clock is None else [step[None], change[None]]
         return jnp.concatenate([part.astype(step.dtype) for part in (*kept, *rest)])
@@ -154,7 +167,7 @@ class FromOptax(Optimizer):
         start = zero + self.held
         step = zero if self.clock is None else state[self.clock]
         moved = state[sum(leaf.size for leaf in self.leaves)] if self.displaced else zero
-        values, structure = jax.tree.flatten(self.transformation.init(start))
+        values, structure = jax.tree.flatten(_start(self.transformation, start))
         ends = itertools.accumulate(leaf.size for leaf in self.leaves)
         for i, (leaf, end) in enumerate(zip(self.leaves, ends, strict=True)):
             if leaf.kind == "vector":
@@ -164,6 +177,11 @@ class FromOptax(Optimizer):
         inner = jax.tree.unflatten(structure, values)
         change, inner = self.transformation.update(gradient.astype(state.dtype), inner, start + moved)
         return self._pack(inner, moved + change, step + 1, change)
+
+
+def _start(transformation: Any, params: Any) -> Any:
+    """The state before the first gradient, numbers of Python in it as arrays."""
+    return jax.tree.map(jnp.asarray, transformation.init(params))
 
 
 def _as_type(values: Array, dtype: Any) -> Array:
@@ -178,7 +196,7 @@ def from_optax(
 
     **Arguments:** with `decay`, a transformation with decoupled weight decay (AdamW) is taken too, without its decay,
     whose size stands in `weight_decay`; with `coupled`, one that couples parameters too, as one parameter alone sees
-    it. Neither is the whole optimizer: see its `caveats`, and `reopt.training.evaluate_optax` for true runs.
+    it. Neither is the whole optimizer: see its `caveats`, and `reopt.evaluation.evaluate_optax` for true runs.
 
     **Raises** `NotComponentWise`, a `ReoptError`, where it needs more than gradients, couples parameters, looks at
     their values or shapes, or draws random numbers.
@@ -190,57 +208,27 @@ def from_optax(
     except ReoptError:
         raise
     except Exception as error:  # whatever foreign code raises
-        raise NotComponentWise(
-            MORE,
-            "this optax transformation cannot be run on parameters of any shape with their gradients alone: "
-            f"{_told(error)}",
-        ) from error
+        raise needs_more(transformation, error, words_in(transformation)) from error
 
 
-def _told(error: Exception) -> str:
-    """Its type and the first line of what it says."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-
-_WATCHED = 256  # steps of a lone scalar: what counts to fewer than this and starts again is no count of steps
+_WATCHED = 4096  # steps of a lone scalar: what counts to fewer than this and starts again is no count of steps
+_LONGEST_WAIT = 256  # steps without an update after which one is waited for no longer
 _PROBED = 24  # steps of a probe, at the least
-_FEW = 3  # steps of the probe of a large matrix
-_LARGEST = 4096  # rows of the largest matrix whose state is looked at
 _NAMES = [f"vector[{i}]" for i in range(3)] + [f"matrix[{i}, {j}]" for i in range(2) for j in range(2)]
 
 
 def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
     """The transformation as an optimizer, once everything it must not do has been looked for."""
-    waits, failure = 0, None
-    try:
-        leaves, waits = _classify(transformation)
-    except ReoptError:
-        raise
-    except Exception as error:  # no state for a lone scalar: it may still be one for arrays, and couple them
-        failure = error
+    refuse_layouts(transformation)
+    leaves, waits = _classify(transformation)
     probe = _Probe(transformation, max(_PROBED, 3 * waits + 3))
-    try:
-        couplings = probe.couplings() or _large_couplings(transformation)
-    except NotComponentWise:
-        raise
-    except Exception:  # it does not take vectors (orthogonalised momentum): then it is asked about matrices alone
-        couplings = _matrix_couplings(transformation, 4)
-        if not couplings:
-            raise
+    couplings = probe.couplings()
     if couplings and not coupled:
         raise NotComponentWise(
             COUPLED,
             f"this optax transformation couples parameters: {couplings}; an optimizer here sees the gradient of "
             "its own parameter only (reopt dissect --coupled examines it as one parameter alone)",
         )
-    if failure is not None and couplings:
-        raise NotComponentWise(
-            COUPLED,
-            f"this optax transformation couples parameters ({couplings}), and a lone scalar it does not take "
-            f"({_told(failure)}): so it cannot be examined as one parameter alone",
-        )
-    if failure is not None:
-        raise failure
     optimizer = dataclasses.replace(FromOptax(transformation, leaves), couplings=couplings)
     if probe.values_matter():
         share = probe.decay()
@@ -269,40 +257,70 @@ def _checked(transformation: Any, *, decay: bool, coupled: bool) -> FromOptax:
     differs = _differs(probe.walk(np.zeros(len(_NAMES)), optimizer.displaced), probe.alone(optimizer), rtol=1e-2)
     if differs.any():
         raise NotComponentWise(
-            SHAPES,
+            BY_SHAPE,
             f"this optax transformation treats {_NAMES[differs.argmax()]} otherwise than a lone scalar; "
             "an optimizer here acts on each parameter alone, whatever array it stands in",
         )
     return optimizer
 
 
+def refuse_layouts(transformation: Any) -> None:
+    """**Raises** `NotComponentWise` where the updates are drawn by chance or cannot be made from gradients alone, where
+    steps are unlike those of optax (`reopt.optimizers.optax_steps`), or where updates depend on the shapes, names or
+    nesting of the arrays that parameters stand in (`reopt.optimizers.layouts`)."""
+    refuse_odd_steps(transformation)
+    try:
+        found = dependence(transformation)
+    except NotComponentWise:
+        raise
+    except Exception as error:  # whatever foreign code raises
+        raise needs_more(transformation, error, words_in(transformation)) from error
+    if found is not None:
+        raise NotComponentWise(
+            found.kind,
+            f"this optax transformation {found.kind}: {found.seen}; an optimizer here sees one flat vector of "
+            "parameters without names: give the transformation without its mask, labels or norms of arrays",
+        )
+
+
 def _classify(transformation: Any) -> tuple[tuple[_Leaf, ...], int]:
     """What each leaf of a lone parameter's state is, and how many steps go by before the parameter moves."""
     parameter = jnp.zeros(())
-    state = transformation.init(parameter)
-    named, _ = jax.tree_util.tree_flatten_with_path(state)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named]
-    for name, (_, value) in zip(names, named, strict=True):
-        raw = value.dtype == jnp.uint32 and value.shape[-1:] == (2,)
-        if raw or jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            raise NotComponentWise(
-                RANDOM,
-                f"this optax transformation draws random numbers: it keeps the random key {name!r}; an optimizer here "
-                "is a function of its state and gradient",
-            )
+    state = _start(transformation, parameter)
+    named, names = named_leaves(state)
     traced = jax.make_jaxpr(lambda g, s: transformation.update(g, s, parameter)[1])(parameter, state).jaxpr
     constant = [new is old for new, old in zip(traced.outvars, traced.invars[1:], strict=True)]
-    counts = [jnp.issubdtype(first.dtype, jnp.integer) for _, first in named]
-    step, waits = jax.jit(transformation.update), 0
-    for t in range(1, _WATCHED + 1):
-        change, state = step(jnp.cos(jnp.asarray(1.0 * t)), state, parameter)
-        waits += waits == t - 1 and not np.any(np.asarray(change))
-        for i, ((_, first), now) in enumerate(zip(named, jax.tree.leaves(state), strict=True)):
-            counts[i] = counts[i] and bool(np.all(np.asarray(now) == np.asarray(first) + t))
+    moves, seen = jax.jit(lambda state: _watched(transformation, parameter, state))(state)
     leaves = []
-    for name, (_, value), same, count in zip(names, named, constant, counts, strict=True):
-        leaves.append(_Leaf(name, "constant" if same else "clock" if count else "vector", value.shape))
-    return tuple(leaves), 0 if waits == _WATCHED else waits
+    for name, (_, first), same, values in zip(names, named, constant, seen, strict=True):
+        kind = "constant" if same else "clock" if _counts(np.asarray(first), values) else "vector"
+        leaves.append(_Leaf(name, kind, first.shape, _phases(first, values) if kind == "vector" else None))
+    waits = int(np.argmax(moves)) if np.any(moves) else _WATCHED
+    return tuple(leaves), 0 if waits >= _LONGEST_WAIT else waits
+
+
+def _watched(transformation: Any, parameter: Array, start: Any) -> tuple[Array, list[Array]]:
+    """Whether a lone parameter moved at each step, and the leaves of its state after it."""
+
+    def step(state: Any, t: Array) -> tuple[Any, tuple[Array, list[Array]]]:
+        change, state = transformation.update(jnp.cos(t), state, parameter)
+        return state, (jnp.any(change != 0), jax.tree.leaves(state))
+
+    return jax.lax.scan(step, start, jnp.arange(1.0, _WATCHED + 1))[1]
+
+
+def _counts(first: np.ndarray, values: Array) -> bool:
+    """Whether a whole number counts the steps."""
+    steps = np.arange(1, _WATCHED + 1).reshape(-1, *[1] * first.ndim)
+    return jnp.issubdtype(first.dtype, jnp.integer) and bool(np.all(np.asarray(values) == first + steps))
+
+
+def _phases(first: Array, values: Array) -> tuple[float, float] | None:
+    """The least and the largest of whole numbers that change; None of others."""
+    every = np.concatenate([np.asarray(first)[None], np.asarray(values)]).astype(np.float64)
+    if not every.size or np.ptp(every) == 0 or not np.array_equal(every, np.round(every)):
+        return None
+    return float(every.min()), float(every.max())
 
 
 class _Probe:
@@ -322,7 +340,6 @@ class _Probe:
         for t, gradient in enumerate(gradients):
             at = at if params is None else _tree(params[t])
             update, state = self._step(_tree(gradient), state, at)
-            _like_parameters(update, at)
             updates.append(np.concatenate([np.ravel(update["vector"]), np.ravel(update["matrix"])]))
             at = jax.tree.map(jnp.add, at, update)
         return np.stack(updates)
@@ -381,18 +398,6 @@ def _tree(flat: np.ndarray) -> dict[str, Array]:
     return {"vector": values[:3], "matrix": values[3:].reshape(2, 2)}
 
 
-def _like_parameters(update: Any, params: dict[str, Array]) -> None:
-    """**Raises** `NotComponentWise` where an update could not be added to the parameters."""
-    given: Any = jax.tree.structure(update)
-    if given != jax.tree.structure(params):
-        found = f"a {type(update).__name__} for a dictionary of arrays"
-    else:
-        shapes = {name: (np.shape(update[name]), value.shape) for name, value in params.items()}
-        found = ", ".join(f"{one} for {other}" for one, other in shapes.values() if one != other)
-    if found:
-        raise NotComponentWise(SHAPES, f"this optax transformation gives updates unlike its gradients: {found}")
-
-
 def _in_words(reach: np.ndarray) -> str:
     """A matrix of which parameter influences which as half a sentence."""
     if not reach.any():
@@ -409,44 +414,6 @@ def _in_words(reach: np.ndarray) -> str:
     elif not reach[of_vector].any() and not reach[:, of_vector].any():
         extent = "within matrices, not vectors"
     return f"the gradient of {_NAMES[i]} changes the update of {_NAMES[j]}; {extent}"
-
-
-def _large_couplings(transformation: Any) -> str:
-    """Couplings in matrices so large that another state is kept for them (factored second moments); empty if none."""
-
-    def pattern(rows: int) -> list[tuple]:
-        """Shapes of the state, in terms of those of a matrix of `rows` rows and one column more."""
-        state = jax.eval_shape(transformation.init, jax.ShapeDtypeStruct((rows, rows + 1), jnp.float32))
-        terms = {rows: "rows", rows + 1: "columns"}
-        return [tuple(terms.get(size, size) for size in leaf.shape) for leaf in jax.tree.leaves(state)]
-
-    try:
-        small, rows = pattern(2), 4
-        while rows <= _LARGEST and pattern(rows) == small:
-            rows *= 2
-    except Exception:  # no state for matrices: what it does with them is seen elsewhere
-        return ""
-    if rows > _LARGEST:
-        return ""
-    found = _matrix_couplings(transformation, rows)
-    return f"{found} in matrices of {rows} rows and {rows + 1} columns; not in small ones" if found else ""
-
-
-def _matrix_couplings(transformation: Any, rows: int) -> str:
-    """Whether one gradient of a matrix changes the update of another parameter of it, as words; empty if not."""
-    params = jnp.ones((rows, rows + 1))
-    step, runs = jax.jit(transformation.update), []
-    for factor in (1.0, -1e12):
-        state = transformation.init(params)
-        for t in range(_FEW):
-            gradient = jnp.cos(jnp.arange(params.size) + t).reshape(params.shape)
-            update, state = step(gradient.at[0, 0].multiply(factor if t else 1.0), state, params)
-        runs.append(np.asarray(update).ravel()[1:])
-    differs = _differs(runs[0][None], runs[1][None])
-    if not differs.any():
-        return ""
-    i, j = np.unravel_index(differs.argmax() + 1, params.shape)
-    return f"the gradient of matrix[0, 0] changes the update of matrix[{i}, {j}]"
 
 
 def _differs(one: np.ndarray, other: np.ndarray, rtol: float = 0.0) -> np.ndarray:

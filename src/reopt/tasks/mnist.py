@@ -22,8 +22,8 @@ import pandas as pd
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from pydantic import Field, model_validator
 
-from reopt.errors import ReoptError
-from reopt.settings import Section, Seed
+from reopt.core.errors import ReoptError
+from reopt.core.schema import Section, Seed
 from reopt.tasks.base import Task
 from reopt.tasks.networks import (
     Shape,

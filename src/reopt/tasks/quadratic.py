@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from pydantic import Field, model_validator
 
-from reopt.settings import Section
+from reopt.core.schema import Section
 from reopt.tasks.base import Task
 
 

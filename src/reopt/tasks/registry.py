@@ -8,7 +8,7 @@ import pkgutil
 from types import ModuleType
 
 import reopt.tasks
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 
 _NOT_TASKS = {"base", "networks", "registry", "subsets"}
 

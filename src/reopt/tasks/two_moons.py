@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from pydantic import Field
 
-from reopt.settings import Section
+from reopt.core.schema import Section
 from reopt.tasks.base import Task
 from reopt.tasks.networks import Shape, dense, initial_weights, num_weights, unflatten
 from reopt.tasks.subsets import random_subset

@@ -24,22 +24,20 @@ What makes it fast:
 Chunks, blocks, segments and devices change the result by rounding alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.evaluation.unroll import batch_value_and_grad, start
 from reopt.optimizers.learned import LearnedOptimizer
 from reopt.tasks.base import Problem, Task
-from reopt.training.calm import Calm, calm_cotangent
-from reopt.training.plan import WHOLE, Plan
-from reopt.training.unroll import batch_value_and_grad, start
+from reopt.training.chunking import WHOLE, Plan, over_devices
+from reopt.training.cotangent_clipping import CotangentClipping, clip_cotangent
 
 
 class _Buffers(NamedTuple):
@@ -71,20 +69,20 @@ def meta_value_and_grad(
     problems: Problem,
     *,
     num_steps: int,
-    calm: Calm | None = None,
+    cotangent_clipping: CotangentClipping | None = None,
     plan: Plan = WHOLE,
     devices: Sequence[jax.Device] = (),
 ) -> tuple[Float[Array, " problem"], LearnedOptimizer]:
     """Meta-objective of each problem, and the gradient of their mean with respect to the optimizer.
 
-    **Arguments:** `calm` is None for the exact gradient. `devices` take an equal share of the problems each, of which
-    `plan` speaks; none: all are where the caller is.
+    **Arguments:** `cotangent_clipping` is None for the exact gradient. `devices` take an equal share of the problems
+    each, of which `plan` speaks; none: all are where the caller is.
 
-    **Raises** `ReoptError` where the problems cannot be cut as `plan`, `calm` and `devices` say.
+    **Raises** `ReoptError` where the problems cannot be cut as `plan`, `cotangent_clipping` and `devices` say.
     """
     size: Any = {"num_steps": num_steps, "plan": plan, "devices": devices}
     workspace = make_workspace(optimizer, task, problems, **size)
-    return meta_gradient_in(workspace, optimizer, task, problems, calm=calm, **size)[:2]
+    return meta_gradient_in(workspace, optimizer, task, problems, cotangent_clipping=cotangent_clipping, **size)[:2]
 
 
 def make_workspace(
@@ -124,7 +122,7 @@ def meta_gradient_in(
     problems: Problem,
     *,
     num_steps: int,
-    calm: Calm | None = None,
+    cotangent_clipping: CotangentClipping | None = None,
     plan: Plan = WHOLE,
     devices: Sequence[jax.Device] = (),
 ) -> tuple[Float[Array, " problem"], LearnedOptimizer, Workspace]:
@@ -134,12 +132,13 @@ def meta_gradient_in(
     """
     count = jax.tree.leaves(problems)[0].shape[0]
     chunk = count // _parts(problems, plan, devices)
-    if calm is not None and chunk % (calm.group or count):
-        raise ReoptError(f"chunks of {chunk} problems would part groups of {calm.group or count}: see `Calm`")
+    if cotangent_clipping is not None and chunk % (cotangent_clipping.group or count):
+        group = cotangent_clipping.group or count
+        raise ReoptError(f"chunks of {chunk} problems would part groups of {group}: see `CotangentClipping`")
 
     def share(workspace: Workspace, optimizer: LearnedOptimizer, problems: Problem) -> Any:
         buffers = jax.tree.map(lambda a: a[0], workspace)
-        objectives, gradient, buffers = _share(optimizer, task, problems, num_steps, calm, plan, buffers)
+        objectives, gradient, buffers = _share(optimizer, task, problems, num_steps, cotangent_clipping, plan, buffers)
         if len(devices) > 1:
             gradient = jax.lax.pmean(gradient, "device")
         return objectives, gradient, jax.tree.map(lambda a: a[None], buffers)
@@ -159,41 +158,22 @@ def _parts(problems: Problem, plan: Plan, devices: Sequence[jax.Device]) -> int:
     return parts
 
 
-def over_devices(function: Callable, devices: Sequence[jax.Device], given: Any, split: Any) -> Callable:
-    """The function, run on each device with its share of what is cut along its first axis.
-
-    **Arguments:** `given` says of each argument whether it is cut, `split` of each result; the others must be the
-    same on all devices.
-    """
-
-    def specs(cut: Any) -> Any:
-        return jax.tree.map(lambda one: PartitionSpec("device") if one else PartitionSpec(), cut)
-
-    return jax.shard_map(
-        function,
-        mesh=Mesh(np.asarray(devices), ("device",)),
-        in_specs=specs(given),
-        out_specs=specs(split),
-        check_vma=False,
-    )
-
-
 def _share(
     optimizer: LearnedOptimizer,
     task: Task,
     problems: Problem,
     num_steps: int,
-    calm: Calm | None,
+    cotangent_clipping: CotangentClipping | None,
     plan: Plan,
     buffers: _Buffers,
 ) -> tuple[Array, LearnedOptimizer, _Buffers]:
     """Objectives and gradient of one device's problems, chunk by chunk, and the buffers."""
     if plan.chunks == 1:
-        return _chunk(optimizer, task, problems, num_steps, calm, plan, buffers)
+        return _chunk(optimizer, task, problems, num_steps, cotangent_clipping, plan, buffers)
 
     def add(carry: Any, chunk: Problem) -> Any:
         total, buffers = carry
-        objectives, gradient, buffers = _chunk(optimizer, task, chunk, num_steps, calm, plan, buffers)
+        objectives, gradient, buffers = _chunk(optimizer, task, chunk, num_steps, cotangent_clipping, plan, buffers)
         return (jax.tree.map(lambda t, g: t + g / plan.chunks, total, gradient), buffers), objectives
 
     chunks = jax.tree.map(lambda a: a.reshape(plan.chunks, -1, *a.shape[1:]), problems)
@@ -207,7 +187,7 @@ def _chunk(
     task: Task,
     problems: Problem,
     num_steps: int,
-    calm: Calm | None,
+    cotangent_clipping: CotangentClipping | None,
     plan: Plan,
     buffers: _Buffers,
 ) -> tuple[Float[Array, " problem"], LearnedOptimizer, _Buffers]:
@@ -268,9 +248,9 @@ def _chunk(
             turned = d_gradients.reshape(params.shape)
             _, curvature = jax.jvp(lambda p: gradient_of(p, first + at), (params,), (turned,))
             d_params = carry.params + curvature + weight[:, None] * gradients
-            if calm is not None:
-                d_params = calm_cotangent(d_params, calm)
-                d_state = calm_cotangent(d_state.reshape(batch, -1), calm).reshape(d_state.shape)
+            if cotangent_clipping is not None:
+                d_params = clip_cotangent(d_params, cotangent_clipping)
+                d_state = clip_cotangent(d_state.reshape(batch, -1), cotangent_clipping).reshape(d_state.shape)
             return _Cotangent(d_params, d_state), (deltas, d_update)
 
         def segment(carry: Any, at: Array, steps: int) -> tuple[Any, None]:

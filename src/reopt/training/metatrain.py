@@ -1,11 +1,12 @@
 """Meta-training: gradient descent on the meta-objective of a learned optimizer (arXiv 2011.02159, section 3).
 
 At each outer step a fresh batch of problems is drawn, the optimizer is unrolled on it, and its weights follow the
-(exact or calmed) meta-gradient of  mean_problems meta_objective + l2_penalty ||weights||.
+meta-gradient (exact, or with clipped cotangents) of  mean_problems meta_objective + l2_penalty ||weights||.
 
 A run is a pure function of its settings. Its whole state (weights, meta-optimizer, averaged and best weights, step,
 log) is written to a state file at least once a minute; a run that is killed goes on from there and ends with the
-bytes of one that was left alone.
+bytes of one that was left alone. The clock says when the state is saved and how many steps the compiled loop takes at
+once, and nothing else: whether a run has diverged is judged at fixed outer steps.
 """
 
 import functools
@@ -23,26 +24,26 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from reopt.artifacts.checkpoint import read_checkpoint, write_checkpoint
-from reopt.errors import ReoptError
+from reopt.core.checkpoint import filled_from, named_arrays, read_checkpoint, write_checkpoint
+from reopt.core.errors import ReoptError
+from reopt.core.limits import CEILING
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.optimizers.learned import LearnedOptimizer, create_learned
 from reopt.tasks.base import Task
+from reopt.training.chunking import devices_for, over_devices
 from reopt.training.estimators import make_estimator
-from reopt.training.meta_gradient import over_devices
-from reopt.training.plan import devices_for
-from reopt.training.problem_keys import problem_key
-from reopt.training.unroll import meta_objective, unroll
 
 if TYPE_CHECKING:
-    from reopt.config import LearnedConfig
+    from reopt.pipeline.config import LearnedConfig
 
 SAVE_EVERY_SECONDS = 20.0
 CHUNK_SECONDS = 4.0  # how long the compiled loop runs before Python looks at it again
-# A run is given up when, over the last WINDOW outer steps, more than half of the meta-gradients were not finite
-# or the median meta-objective stood above DIVERGED (an optimizer that does nothing has 1).
+# At every JUDGED_EVERY-th outer step and the last one, whatever the clock says, a run is judged: it is given up when,
+# over the last WINDOW outer steps, more than half of the meta-gradients were not finite or the median meta-objective
+# stood above CEILING (an optimizer that does nothing has 1).
+JUDGED_EVERY = 50
 WINDOW = 100
-MOST_UNITS = 4096  # of a cell, as in the config
-DIVERGED = 10.0
 
 
 class Log(NamedTuple):
@@ -105,6 +106,7 @@ def initial_weights(settings: "LearnedConfig", seed: int) -> LearnedOptimizer:
         features=settings.features,
         input_scale=settings.input_scale,
         output_scale=settings.output_scale,
+        input_fan_in=settings.input_fan_in,
     )
 
 
@@ -139,7 +141,7 @@ def make_loop(task: Task, training_task: Task, num_steps: int, settings: "Learne
     training_key = problem_key("training", seed)
     validation_key = problem_key("validation", training.validation.seed)
     weights = initial_weights(settings, seed)
-    devices = devices_for(training.problems, training.calm.group if training.calm else 1)
+    devices = devices_for(training.problems, training.cotangent_clipping.group if training.cotangent_clipping else 1)
     estimator = make_estimator(training_task, training, weights, num_steps, devices)
     judges = [device for device in devices_for(training.validation.problems) if device in devices]
 
@@ -191,33 +193,9 @@ def make_loop(task: Task, training_task: Task, num_steps: int, settings: "Learne
     return Loop(jax.device_put(start, everywhere), run_to)
 
 
-def _flatten(state: TrainingState) -> dict[str, np.ndarray]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
-
-
 def _part(state: TrainingState, name: str) -> dict[str, np.ndarray]:
     prefix = f"{name}."
-    return {path.removeprefix(prefix): a for path, a in _flatten(state).items() if path.startswith(prefix)}
-
-
-def _unflatten(like: Any, arrays: dict[str, np.ndarray], path: Path | str) -> Any:
-    """Arrays back into the structure of `like`, each of the right name, shape and type."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    names = [jax.tree_util.keystr(keys, simple=True, separator=".") for keys, _ in leaves]
-    if set(names) != set(arrays):
-        odd = sorted(set(names) ^ set(arrays))[0]
-        raise ReoptError(f"checkpoint {path} does not fit its own description: array {odd!r} is missing or unknown")
-    filled = []
-    for name, (_, leaf) in zip(names, leaves, strict=True):
-        array = arrays[name]
-        if array.shape != leaf.shape or array.dtype != leaf.dtype:
-            raise ReoptError(
-                f"checkpoint {path}: array {name!r} is {array.dtype}{list(array.shape)}, "
-                f"not {leaf.dtype}{list(leaf.shape)} as its description says"
-            )
-        filled.append(jnp.asarray(array))
-    return jax.tree.unflatten(structure, filled)
+    return {path.removeprefix(prefix): a for path, a in named_arrays(state).items() if path.startswith(prefix)}
 
 
 def describe_optimizer(settings: "LearnedConfig") -> dict[str, Any]:
@@ -226,48 +204,23 @@ def describe_optimizer(settings: "LearnedConfig") -> dict[str, Any]:
     return {name: getattr(settings, name) for name in names}
 
 
-def load_learned(path: Path | str) -> LearnedOptimizer:
-    """The learned optimizer in a checkpoint written by `metatrain` (its averaged, best weights).
-
-    **Raises** `ReoptError` where the file is no such checkpoint, not whole, or holds weights that are not finite.
-    """
-    arrays, description = read_checkpoint(path)
-    try:
-        architecture = description["optimizer"]
-        if not 1 <= architecture["units"] <= MOST_UNITS:
-            raise ValueError("units out of bounds")
-        like = jax.eval_shape(lambda: create_learned(jax.random.key(0), **architecture))
-        if not math.isfinite(like.input_scale) or not math.isfinite(like.output_scale):
-            raise ValueError("a scale is not finite")
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise ReoptError(f"checkpoint {path} does not describe a learned optimizer") from error
-    if any(name.startswith("best.") for name in arrays):
-        arrays = {name.removeprefix("best."): a for name, a in arrays.items() if name.startswith("best.")}
-    optimizer = _unflatten(like, arrays, path)
-    for name, array in arrays.items():
-        if not np.all(np.isfinite(array)):
-            raise ReoptError(f"checkpoint {path}: array {name!r} holds values that are not finite")
-    return optimizer
-
-
 def _give_up(state: TrainingState) -> str | None:
-    """A sentence if the run has diverged; a run shorter than the window is judged at its end."""
+    """A sentence if the run is found to have diverged; a run shorter than the window is judged at its end."""
     step, total = int(state.step), len(state.log.skipped)
     window = min(WINDOW, total)
-    if step < window:
+    if step < window or (step % JUDGED_EVERY and step < total):
         return None
     recent = slice(step - window, step)
     skipped = int(np.sum(np.asarray(state.log.skipped)[recent]))
     objective = float(np.median(np.nan_to_num(np.asarray(state.log.meta_objective)[recent], nan=np.inf)))
-    advice = (
-        "try training.calm: {factor: 4.0, group: 16}, a lower training.learning_rate or a smaller training.clip.value"
-    )
+    clipping = "training.cotangent_clipping: {factor: 4.0, group: 16}"
+    advice = f"try {clipping}, a lower training.learning_rate or a smaller training.clip.value"
     if 2 * skipped > window:
         return (
             f"meta-training diverged by outer step {step}: {skipped} of the last {window} meta-gradients were not "
             f"finite; {advice}"
         )
-    if not objective <= DIVERGED:
+    if not objective <= CEILING:
         return (
             f"meta-training diverged by outer step {step}: the median meta-objective of the last {window} steps "
             f"is {objective:.3g} (1 is an optimizer that does not move); {advice}"
@@ -327,7 +280,7 @@ def metatrain(
             arrays, stored = read_checkpoint(state_file)
             if stored != description:
                 raise ReoptError(f"{state_file} is the state of another run")
-            state = jax.device_put(_unflatten(state, arrays, state_file), jax.tree.map(lambda a: a.sharding, state))
+            state = jax.device_put(filled_from(state, arrays, state_file), jax.tree.map(lambda a: a.sharding, state))
             report(int(state.step), training.outer_steps, f"goes on from outer step {int(state.step)}")
             if problem := _give_up(state):
                 if keep_diverged and _learned(state):
@@ -341,13 +294,13 @@ def metatrain(
             report(0, training.outer_steps, f"starts over: {error}")
     total, chunk, saved = training.outer_steps, 1, time.monotonic()
     while (step := int(state.step)) < total:
-        began = time.monotonic()
-        state = jax.block_until_ready(run_to(state, jnp.asarray(min(step + chunk, total), jnp.int32)))
-        took = (time.monotonic() - began) / (min(step + chunk, total) - step)
+        began, end = time.monotonic(), min(step + chunk, step - step % JUDGED_EVERY + JUDGED_EVERY, total)
+        state = jax.block_until_ready(run_to(state, jnp.asarray(end, jnp.int32)))
+        took = (time.monotonic() - began) / (end - step)
         if step:  # the first chunk also compiled
-            chunk = max(1, min(int(CHUNK_SECONDS / took), 2 * chunk, 200))
+            chunk = max(1, min(int(CHUNK_SECONDS / took), 2 * chunk, JUDGED_EVERY))
         if problem := _give_up(state):
-            write_checkpoint(state_file, _flatten(state), description)
+            write_checkpoint(state_file, named_arrays(state), description)
             if keep_diverged and _learned(state):
                 return _ended(state, description, problem, report)
             raise ReoptError(problem)
@@ -359,7 +312,7 @@ def metatrain(
             text += f", {skips} meta-gradients skipped"
         report(int(state.step), total, text)
         if time.monotonic() - saved > SAVE_EVERY_SECONDS and int(state.step) < total:
-            write_checkpoint(state_file, _flatten(state), description)
+            write_checkpoint(state_file, named_arrays(state), description)
             saved = time.monotonic()
     return state, description
 
@@ -377,7 +330,7 @@ def write_last(path: Path | str, state: TrainingState, description: dict[str, An
 
 def write_state(path: Path | str, state: TrainingState, description: dict[str, Any]) -> None:
     """Everything needed to go on with the run."""
-    write_checkpoint(path, _flatten(state), description)
+    write_checkpoint(path, named_arrays(state), description)
 
 
 def log_columns(state: TrainingState) -> dict[str, np.ndarray]:

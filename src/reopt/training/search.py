@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 from reopt.tasks.base import Task
 from reopt.training.metatrain import metatrain, write_state
 
 if TYPE_CHECKING:
-    from reopt.config import LearnedConfig, SearchConfig
+    from reopt.pipeline.config import LearnedConfig, SearchConfig
 
 NAMES = ("features", "input_scale", "output_scale", "learning_rate")
 

@@ -15,15 +15,18 @@ A problem whose window is not finite, forwards or backwards, contributes zero an
 none is finite, the gradient is not.)
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.learned import LearnedOptimizer
 from reopt.tasks.base import Task
+from reopt.training.estimators import Estimator
 from reopt.training.windows import (
     Windows,
     all_over,
@@ -134,3 +137,19 @@ def _run(optimizer: Optimizer, task: Task, *inputs: Any) -> tuple[Array, Array, 
         return run_window(optimizer, task, problem, params, state, step, end, bounds)
 
     return jax.vmap(run)(*each)
+
+
+def make(
+    task: Task, training: Any, optimizer: LearnedOptimizer, num_steps: int, devices: Sequence[jax.Device]
+) -> Estimator:
+    """The estimator as `reopt.training.estimators` takes it; it runs on one device."""
+    del optimizer, devices
+    window, size = training.estimator.window, {"problems": training.problems, "num_steps": num_steps}
+    return Estimator(
+        lambda optimizer, key: start(optimizer, task, key, window=window, **size),
+        lambda optimizer: (),
+        lambda workspace, optimizer, memory, key: (
+            *estimate(optimizer, task, memory, key, window=window, num_steps=num_steps),
+            workspace,
+        ),
+    )

@@ -2,8 +2,8 @@
 
 Most draws are bad, and most bad ones are seen to be so early: losses are not negative, so the part of the
 meta-objective that is already summed up bounds the whole from below. A draw is dropped once its bound lies above
-`give_up` times the best finished draw, and the next one takes its place in the compiled batch. That cannot change the
-winner, and every draw within that factor of it keeps its score.
+`early_stopping` times the best finished draw, and the next one takes its place in the compiled batch. That cannot
+change the winner, and every draw within that factor of it keeps its score.
 """
 
 import functools
@@ -15,21 +15,21 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
 
-from reopt.errors import ReoptError
-from reopt.optimizers.base import Optimizer
+from reopt.core.errors import ReoptError
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import advance, batch_value_and_grad, start
 from reopt.optimizers.classical import BASELINES
+from reopt.optimizers.load import build_baseline
 from reopt.tasks.base import Task
-from reopt.training.problem_keys import problem_key
-from reopt.training.unroll import advance, batch_value_and_grad, start
 
 if TYPE_CHECKING:
-    from reopt.config import Range
+    from reopt.core.schema import Range
 
 EDGE = 0.05  # a draw in the outer 5% of a range, on the range's own scale, sits at its edge
 DRAWS_AT_ONCE = 128
 NUMBERS_AT_ONCE = 2**19  # parameters of all problems of all draws that run side by side
 BLOCK = 16  # steps between two looks at who is out of the race
-GIVE_UP = 3.0
+EARLY_STOPPING = 3.0
 # jaxlib 0.10 hands large batches of small sums to a library that takes twenty times as long as XLA's own loops.
 SMALL_SUMS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
@@ -41,14 +41,6 @@ def _from_unit(unit: np.ndarray, span: "Range") -> np.ndarray:
     if span.scale == "log":
         return span.low * (span.high / span.low) ** unit
     return 1 - (1 - span.low) * ((1 - span.high) / (1 - span.low)) ** unit
-
-
-def build_baseline(name: str, hyperparameters: dict[str, Any]) -> Optimizer:
-    """A classical optimizer from its name and hyperparameters. **Raises** `ReoptError`."""
-    try:
-        return BASELINES[name](**hyperparameters)
-    except (KeyError, TypeError) as error:
-        raise ReoptError(f"no baseline {name!r} with hyperparameters {sorted(hyperparameters)}") from error
 
 
 def lanes_for(problems: int, num_params: int) -> int:
@@ -84,15 +76,15 @@ def score_draws(
     *,
     num_steps: int,
     problems: Any,
-    give_up: float = GIVE_UP,
+    early_stopping: float = EARLY_STOPPING,
     lanes: int | None = None,
 ) -> Scores:
     """Mean meta-objective of each draw on the same problems.
 
     **Arguments:** `draws` holds an array `(draw,)` a hyperparameter. A draw is dropped when its meta-objective is sure
-    to be above `give_up` times the best (infinite: none is), which needs losses that are never negative: as soon as
-    one is met, no more are dropped. `lanes` draws run side by side, `lanes_for` the size of the problems if none are
-    named.
+    to be above `early_stopping` times the best (infinite: none is), which needs losses that are never negative: as
+    soon as one is met, no more are dropped. `lanes` draws run side by side, `lanes_for` the size of the problems if
+    none are named.
 
     The memory is that of `lanes` runs, whatever the number of draws.
     """
@@ -154,7 +146,7 @@ def score_draws(
         finished = busy & (taken >= num_steps) & ~diverged
         objective[lane[finished]] = total[finished]
         bounded = float(race.lowest) >= 0
-        out = busy & (finished | diverged | (bounded & (total > give_up * objective.min())))
+        out = busy & (finished | diverged | (bounded & (total > early_stopping * objective.min())))
         enter = np.zeros(lanes, bool)
         for place in np.flatnonzero(out):
             enter[place] = waiting < count
@@ -175,6 +167,10 @@ def draw_hyperparameters(
     return unit, values
 
 
+class EveryDrawDiverged(ReoptError):
+    """No hyperparameters of a baseline came to an end."""
+
+
 def tune(
     name: str,
     task: Task,
@@ -184,19 +180,19 @@ def tune(
     problems: int,
     seed: int,
     num_steps: int,
-    give_up: float = GIVE_UP,
+    early_stopping: float = EARLY_STOPPING,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Random search over the hyperparameters of baseline `name`.
 
     Returns the table of all draws (`draw`, the hyperparameters, `meta_objective`, `at_least` and `steps` as in
     `Scores`, `at_edge`: hyperparameters in the outer 5% of their range, joined by ";"), and the winner with its ranges.
 
-    **Raises** `ReoptError` when every draw diverges.
+    **Raises** `EveryDrawDiverged` when every draw diverges.
     """
     unit, values = draw_hyperparameters(name, ranges, draws=draws, seed=seed)
     names = sorted(ranges)
     batch = task.sample_batch(problem_key("tuning", seed), problems)
-    scores = score_draws(name, task, values, num_steps=num_steps, problems=batch, give_up=give_up)
+    scores = score_draws(name, task, values, num_steps=num_steps, problems=batch, early_stopping=early_stopping)
     edges = (unit < EDGE) | (unit > 1 - EDGE)
     at_edge = [[key for key, is_edge in zip(names, row, strict=True) if is_edge] for row in edges]
     table = pd.DataFrame(
@@ -208,7 +204,9 @@ def tune(
     best = int(np.argmin(scores.meta_objective))
     diverged = ~np.isfinite(scores.at_least)
     if diverged.all():
-        raise ReoptError(f"every draw of {name} diverged; lower the range of learning_rate in baselines.ranges.{name}")
+        raise EveryDrawDiverged(
+            f"every draw of {name} diverged; lower the range of learning_rate in baselines.ranges.{name}"
+        )
     winner = {
         "baseline": name,
         "hyperparameters": {key: float(value[best]) for key, value in values.items()},
@@ -218,6 +216,6 @@ def tune(
         "draws": draws,
         "diverged": int(diverged.sum()),
         "dropped": int(np.sum(~diverged & (scores.steps < num_steps))),
-        "give_up": give_up,
+        "early_stopping": early_stopping,
     }
     return table, winner

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from reopt.errors import ReoptError
+from reopt.core.errors import ReoptError
+from reopt.evaluation.unroll import advance
 from reopt.optimizers.base import Optimizer
 from reopt.tasks.base import Problem, Task
-from reopt.training.unroll import advance
 
 
 class Windows(eqx.Module):

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from pydantic import Field
 
-from reopt.settings import Section
+from reopt.core.schema import Section
 from reopt.tasks.base import Task
 from reopt.tasks.subsets import random_subset
 

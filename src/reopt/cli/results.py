@@ -1,0 +1,48 @@
+"""Subcommands of `reopt` that show what came out: results, page."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reopt.cli.app import app
+from reopt.cli.options import DEFAULT, ConfigFile, LogFile, OutFile
+from reopt.core.errors import ReoptError
+
+
+@app.command("results")
+def results(
+    configs: Annotated[
+        list[Path] | None, typer.Argument(help="Config files; default: each of config/ that has results.")
+    ] = None,
+) -> None:
+    """Say what is in results/: of each config its tasks, whether the learned optimizer won, and where the page is."""
+    from reopt.pipeline.config import load_config
+    from reopt.report.summary import summary
+
+    every = configs or sorted(Path("config").glob("*.yaml"))
+    loaded = {file: load_config(file) for file in every}
+    there = [file for file, config in loaded.items() if configs or (Path("results") / config.name).is_dir()]
+    if not there:
+        raise ReoptError(
+            "there are no results here: in a clone of the repository, `dvc pull` brings those that were computed "
+            "before, `snakemake` computes those of config/laptop.yaml"
+        )
+    for file in there:
+        typer.echo(summary(loaded[file].model_dump(exclude_none=True), file, Path("results") / loaded[file].name))
+
+
+@app.command()
+def page(out: OutFile, config: ConfigFile = DEFAULT, log: LogFile = None) -> None:
+    """Make the page of a config's results: scores, figures with their captions, claims. Shows the figures beside it."""
+    from reopt.core.tables import write_text
+    from reopt.pipeline.config import load_config, read_filled
+    from reopt.pipeline.slice import results_of_ours, writable
+    from reopt.report.page import results_page
+
+    del log
+    name = load_config(config).name
+    writable(out)
+    with results_of_ours(Path("results") / name):
+        text = results_page(read_filled(config), Path("results") / name)
+    write_text(out, text)

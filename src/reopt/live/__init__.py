@@ -1,0 +1,1 @@
+"""Measurements inside anyone's own training, while it runs."""

@@ -1,0 +1,11 @@
+from .base import Optimizer as Optimizer
+from .classical import SGD as SGD
+from .classical import Adam as Adam
+from .classical import Momentum as Momentum
+from .classical import Nesterov as Nesterov
+from .classical import RMSProp as RMSProp
+from .classical import polyak as polyak
+from .learned import LearnedOptimizer as LearnedOptimizer
+from .learned import create_learned as create_learned
+from .optax_bridge import as_optax as as_optax
+from .optax_bridge import from_optax as from_optax

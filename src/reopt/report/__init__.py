@@ -1,0 +1,1 @@
+"""What came out of a config, for people: scores, verdicts and figures as a page and in the terminal."""
