@@ -26,7 +26,7 @@ FORMATS = {
     "analysis/*/gradient_density.csv": "~scale left right density ~phase",
     "analysis/*/impulse.csv": "lag response linear modes",
     "analysis/*/linearized.csv": "step learned linearized",
-    "analysis/*/linearized_problems.csv": "problem learned linearized",
+    "analysis/*/linearized_problems.csv.gz": "problem learned linearized",
     "analysis/*/modes.csv": "mode beta_real beta_imag alpha_real alpha_imag magnitude timescale gain ~kind",
     "analysis/*/operating.csv.gz": "met step problem param rate memory saturation rate_at_end",
     "analysis/*/operating_functions.csv.gz": "gradient step update slope",
@@ -35,7 +35,7 @@ FORMATS = {
     "analysis/*/schedule.json": "final initial peak peak_step range shape",
     "analysis/*/update_functions.csv.gz": "~place shift gradient update slope",
     "analysis/*/worth.csv": "~mechanism ~quantity value low high",
-    "baselines/*.csv": "draw learning_rate meta_objective at_least steps ~at_edge",
+    "baselines/*.csv.gz": "draw learning_rate meta_objective at_least steps ~at_edge",
     "baselines/*.json": "at_edge baseline diverged draws dropped hyperparameters meta_objective ranges",
     "beyond/*/beyond.csv": _SHIFTED,
     "beyond/*/*/transfer.csv": _SHIFTED,
@@ -46,7 +46,7 @@ FORMATS = {
     "evaluation/*.csv": _JUDGED,
     "landscape.csv": "u v loss",
     "path.csv": "step u v distance loss",
-    "optimizers/*/training.csv": "outer_step meta_objective gradient_norm skipped validation",
+    "optimizers/*/training.csv.gz": "outer_step meta_objective gradient_norm skipped validation",
     "recipe.csv": "candidate ~features input_scale output_scale learning_rate meta_objective",
 }
 _MAY_BE_EMPTY = ("first_to_break.csv",)
