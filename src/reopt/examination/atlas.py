@@ -18,7 +18,7 @@ from jaxtyping import Float
 from reopt.core.errors import ReoptError
 from reopt.examination.agreement import pairs
 from reopt.examination.examination import Examination, examine
-from reopt.examination.foretell import Foretelling
+from reopt.examination.foretell import Foretelling, curvatures_of
 from reopt.examination.trajectories import Componentwise, updates
 from reopt.mechanisms.base import UNDETERMINED
 from reopt.optimizers.base import Optimizer
@@ -129,7 +129,7 @@ def entry(subject: Subject) -> Entry:
     ]
     facts["sparks"] = {"update": _update_spark(found), "impulse": _impulse_spark(found)}
     facts["pairs"] = [sum(pair.agree for pair in compared), len(compared)]
-    told = Foretelling(found, _curvatures(task))
+    told = Foretelling(found, curvatures_of(task))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runs beyond the edge overflow
         facts["foretold"] = told.sentences()
@@ -171,13 +171,6 @@ def _few(points: np.ndarray) -> list[list[float]]:
         return []
     chosen = np.unique(np.linspace(0, len(points) - 1, SPARK).round().astype(int))
     return [[float(f"{value:.4g}") for value in points[at]] for at in chosen]
-
-
-def _curvatures(task: Task) -> tuple[float, float] | None:
-    if not hasattr(task, "log10_eigenvalues"):
-        return None
-    low, high = task.log10_eigenvalues
-    return 10.0**low, 10.0**high
 
 
 def _short(value: float) -> float | str:

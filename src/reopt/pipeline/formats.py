@@ -23,6 +23,7 @@ FORMATS = {
     "analysis/*/adaptation_functions.csv.gz": "gradient_held ~place gradient update slope",
     "analysis/*/causes.csv": "~momentum ~clipping ~schedule ~adaptation ~variant meta_objective low high",
     "analysis/*/clipping.csv": "~place shift slope_at_zero threshold asymmetry hardness saturation",
+    "analysis/*/foretold.csv": "~what at foretold seen ~agrees ~words",
     "analysis/*/gradient_density.csv": "~scale left right density ~phase",
     "analysis/*/impulse.csv": "lag response linear modes",
     "analysis/*/linearized.csv": "step learned linearized",
