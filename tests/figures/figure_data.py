@@ -17,8 +17,8 @@ from reopt.figures.momentum import Momentum
 from reopt.figures.performance import Performance
 from reopt.figures.remainder import Remainder
 from reopt.figures.schedule import Schedule
-from reopt.figures.tuning import Tuning
 from reopt.figures.stability import Edges
+from reopt.figures.tuning import Tuning
 from reopt.mechanisms.registry import mechanisms
 
 SUBJECT = "gru32-s0"

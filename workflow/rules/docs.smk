@@ -24,23 +24,19 @@ for batch, keys in atlas_batches().items():
         log:
             f"logs/atlas/entries_{batch}.log",
         params:
-            keys=keys,
+            subjects=keys,
             source=sources(
                 "reopt.examination.atlas",
                 "reopt.figures.atlas",
                 *(f"reopt.mechanisms.{name}" for name in mechanism_modules()),
             ),
         shell:
-            "python workflow/scripts/atlas.py entries {params.keys:q} > {log:q} 2>&1"
+            "python workflow/scripts/atlas.py entries {params.subjects:q} > {log:q} 2>&1"
 
 
 rule atlas:
     input:
-        [
-            f"docs/atlas/{key}.json"
-            for keys in atlas_batches().values()
-            for key in keys
-        ],
+        [f"docs/atlas/{key}.json" for keys in atlas_batches().values() for key in keys],
     output:
         "docs/atlas/index.json",
     log:

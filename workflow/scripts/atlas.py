@@ -1,8 +1,8 @@
 """Make the atlas of optimizers: an entry a subject in docs/atlas, and docs/atlas/index.json over all of them.
 
-    python workflow/scripts/atlas.py subjects         write docs/atlas/subjects.txt, the keys of all subjects
-    python workflow/scripts/atlas.py entries KEY ...  write docs/atlas/KEY.json of each, and KEY.svg where there is a figure
-    python workflow/scripts/atlas.py index            write docs/atlas/index.json: relatives of each, and versions
+    python workflow/scripts/atlas.py subjects        write docs/atlas/subjects.txt, the keys of all subjects
+    python workflow/scripts/atlas.py entries KEY ... write docs/atlas/KEY.json of each, and KEY.svg of those examined
+    python workflow/scripts/atlas.py index           write docs/atlas/index.json: relatives of each, and versions
 
 `snakemake atlas` does all of it, a batch of entries a job. The pages are made from these files when the site is built.
 """

@@ -57,7 +57,7 @@ def draw_edges(ax: Axes, data: Edges, families: list[str]) -> None:
         ax.axvspan(*data.curvatures, color="#009E73", alpha=0.12, linewidth=0, gid="curvatures")
     log_axis(ax, "x", labels=4)
     ax.set_yticks(range(len(families)), [look(family).label for family in families])
-    ax.set(ylim=(len(families) - 0.5, -0.5), xlabel=EDGE)
+    ax.set(ylim=(len(families) - 0.5, -0.5), xlabel="curvature")
     ax.tick_params(axis="y", length=0)
 
 
@@ -101,7 +101,7 @@ def caption(tasks: Mapping[str, Edges]) -> str:
         said.append(text + ".")
     return (
         "The largest curvature on which each optimizer goes to rest, foretold from its linearization where it rests"
-        " (largest eigenvalue of the loop of optimizer and curvature), a point a run. Full: of two runs of the optimizer"
-        " itself, on 0.98 and 1.02 of that curvature, the first settles and the second does not; open: one of them does"
-        " otherwise. Shaded: the curvatures of the task. " + " ".join(said)
+        " (largest eigenvalue of the loop of optimizer and curvature), a point a run. Full: of two runs of the"
+        " optimizer itself, on 0.98 and 1.02 of that curvature, the first settles and the second does not; open: one of"
+        " them does otherwise. Shaded: the curvatures of the task. " + " ".join(said)
     )
