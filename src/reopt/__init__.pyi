@@ -23,6 +23,8 @@ from .examination.examination import Examination as Examination
 from .examination.examination import examine as examine
 from .examination.foretell import Foretelling as Foretelling
 from .examination.foretell import foretell as foretell
+from .examination.matrix import MatrixReading as MatrixReading
+from .examination.matrix import read_matrix as read_matrix
 from .examination.settings import Settings as Settings
 from .figures.tap import tap_figure as tap_figure
 from .library import diff as diff
