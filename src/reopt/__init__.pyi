@@ -2,6 +2,8 @@ from . import mechanisms as mechanisms
 from . import optimizers as optimizers
 from . import tasks as tasks
 from .core.errors import ReoptError as ReoptError
+from .distillation.run import Distillation as Distillation
+from .distillation.run import distil as distil
 from .dynamics.fixed_point_families import find_fixed_points_over as find_fixed_points_over
 from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points

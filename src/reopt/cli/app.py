@@ -96,6 +96,7 @@ COMMANDS = {  # modules that add to `app`, and the heading of their commands
     "examine": "Examine an optimizer",
     "foretell": "Examine an optimizer",
     "matrix": "Examine an optimizer",
+    "distil": "Train and tune",
     "evaluate": "Run optimizers",
     "optimizers": "Run optimizers",
     "train": "Train and tune",

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reopt.core.errors import ReoptError
-from reopt.distil.code import optax_code, torch_code
-from reopt.distil.ladder import Recipe, kept_share, ladder, objectives, train_rule
+from reopt.distillation.code import optax_code, torch_code
+from reopt.distillation.ladder import Recipe, kept_share, ladder, objectives, train_rule
 from reopt.evaluation.unroll import meta_objective, unroll
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import Momentum

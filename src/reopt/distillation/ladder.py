@@ -152,21 +152,30 @@ def ladder(
     Which part is taken away next is told by a quarter of the training without each.
     """
     trial = recipe._replace(outer_steps=max(1, recipe.outer_steps // 4))
-    train = functools.partial(train_rule, task=task, num_steps=num_steps, seed=seed)
     left = [part for part in PARTS if part in parts]
-    total, done = 1 + len(left), 1
-    found = [train(rule(numbers, tuple(left), num_steps), recipe=recipe, report=report)]
+    rungs, trials = len(left) + 1, len(left) * (len(left) + 1) // 2
+    total, spent = rungs * recipe.outer_steps + trials * trial.outer_steps, 0
+
+    def train(begin: Rule, recipe: Recipe) -> Trained:
+        nonlocal spent
+        before, spent = spent, spent + recipe.outer_steps
+        return train_rule(
+            begin,
+            task,
+            recipe,
+            num_steps=num_steps,
+            seed=seed,
+            report=lambda done, _, text: report(before + done, total, text),
+        )
+
+    found = [train(rule(numbers, tuple(left), num_steps), recipe)]
     while left:
         numbers = numbers | found[-1].rule.numbers
-        tried = {}
-        for part in left:
-            without = tuple(one for one in left if one != part)
-            tried[part] = train(rule(numbers, without, num_steps), recipe=trial)
-            report(done, total, f"without {part}: {tried[part].validation:.4f}")
+        without = {part: tuple(one for one in left if one != part) for part in left}
+        tried = {part: train(rule(numbers, rest, num_steps), trial) for part, rest in without.items()}
         gone = min(left, key=lambda part: tried[part].validation)
         left.remove(gone)
-        found.append(train(tried[gone].rule, recipe=recipe, report=report))
-        done += 1
+        found.append(train(tried[gone].rule, recipe))
     return found
 
 
