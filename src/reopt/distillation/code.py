@@ -3,6 +3,7 @@
 The numbers are literals, and both files hold the same equations, of the parts that the rule has.
 """
 
+import re
 import textwrap
 
 import numpy as np
@@ -29,23 +30,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.nn import sigmoid
-from jax.numpy import abs, exp, log1p, tanh
-
-exp_time = exp
-
+{imports}
 
 class State(NamedTuple):
 {fields}
 
 
-def level(at: Any, knots: Any) -> Any:
-    """The broken line from 0 at 0 through the knots at 1, 2, ..."""
-    ends = (0.0, *knots)
-    return sum((ends[i + 1] - ends[i]) * jnp.clip(at - i, 0, 1) for i in range(len(knots)))
-
-
-def element(g: Any, time: Any, {names}: Any) -> tuple:
+{level}def element(g: Any, time: Any, NAMES_OF_STATE: Any) -> tuple:
     """The update, then the new state, of one parameter or of arrays of them."""
 {body}
 
@@ -67,28 +58,25 @@ def rule() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 '''
 
+_LEVEL = '''def level(at, knots):
+    """The broken line from 0 at 0 through the knots at 1, 2, ..."""
+    ends = (0.0, *knots)
+    return sum((ends[i + 1] - ends[i]) * {clipped} for i in range(len(knots)))
+
+
+'''
+
 _TORCH = '''"""{title}
 
 {meaning}
 Needs torch alone: `optimizer = Rule(model.parameters())`.
 """
 
-from math import exp as exp_time
-from math import log1p
-
-import torch
-from torch import abs, exp, sigmoid, tanh
-
+{imports}
 NAMES = ({quoted},)
 
 
-def level(at, knots):
-    """The broken line from 0 at 0 through the knots at 1, 2, ..."""
-    ends = (0.0, *knots)
-    return sum((ends[i + 1] - ends[i]) * min(max(at - i, 0.0), 1.0) for i in range(len(knots)))
-
-
-def element(g, time, {names}):
+{level}def element(g, time, NAMES_OF_STATE):
     """The update, then the new state, of one parameter or of a tensor of them."""
 {body}
 
@@ -121,19 +109,44 @@ def optax_code(rule: Rule, title: str) -> str:
     """The text of a file with `rule()`, an `optax.GradientTransformation`."""
     names = _names(rule)
     fields = "\n".join(f"    {name}: Any" for name in ("time", *names))
-    return _filled(_OPTAX, rule, title, fields=fields, names=": Any, ".join(names), count=len(names))
+    imports = {"jax.nn": ("sigmoid",), "jax.numpy": ("abs", "exp", "log1p", "tanh", "exp as exp_time")}
+    filled = _filled(_OPTAX, rule, title, imports, "jnp.clip(at - i, 0, 1)", fields=fields, count=len(names))
+    return filled.replace("NAMES_OF_STATE", ": Any, ".join(names))
 
 
 def torch_code(rule: Rule, title: str) -> str:
     """The text of a file with `Rule`, a `torch.optim.Optimizer`."""
     names = _names(rule)
-    return _filled(_TORCH, rule, title, names=", ".join(names), quoted=", ".join(f'"{name}"' for name in names))
+    imports = {"math": ("exp as exp_time", "log1p"), "torch": ("abs", "exp", "sigmoid", "tanh")}
+    quoted = ", ".join(f'"{name}"' for name in names)
+    filled = _filled(_TORCH, rule, title, imports, "min(max(at - i, 0.0), 1.0)", quoted=quoted)
+    return filled.replace("NAMES_OF_STATE", ", ".join(names))
 
 
-def _filled(template: str, rule: Rule, title: str, **more: object) -> str:
-    parts = [_MEANING[part] for part in rule.parts]
-    meaning = "\n".join(textwrap.wrap(f"A heavy ball in {rule.size} numbers: {'; '.join(parts) or 'no more'}.", 100))
-    return template.format(title=title, meaning=meaning, body=textwrap.indent("\n".join(_lines(rule)), "    "), **more)
+def _filled(
+    template: str, rule: Rule, title: str, imports: dict[str, tuple[str, ...]], clipped: str, **more: object
+) -> str:
+    """The file, with what its equations use and no more."""
+    body = "\n".join(_lines(rule))
+    parts = "; ".join(_MEANING[part] for part in rule.parts)
+    sentence = f"A heavy ball in {rule.size} numbers{': ' if parts else ''}{parts}."
+    used = {
+        module: [name for name in names if re.search(rf"\b{name.split(' as ')[-1]}\(", body)]
+        for module, names in imports.items()
+    }
+    lines = [f"from {module} import {', '.join(names)}" for module, names in used.items() if names]
+    if template is _TORCH:
+        own = [line for line in lines if line.startswith("from math")]
+        lines = [*own, *([""] if own else []), "import torch", *(line for line in lines if line not in own)]
+    level = _LEVEL.replace("{clipped}", clipped) if "schedule" in rule.parts else ""
+    return template.format(
+        title=title,
+        meaning="\n".join(textwrap.wrap(sentence, 100)),
+        body=textwrap.indent(body, "    "),
+        imports="".join(f"{line}\n" for line in lines),
+        level=level,
+        **more,
+    )
 
 
 def _names(rule: Rule) -> list[str]:
