@@ -1,6 +1,6 @@
 """Pack the tables that are kept as .csv.gz from now on, and rename them in the records: nothing of them changes.
 
-    python campaign/convert.py laptop study
+python campaign/convert.py laptop study
 """
 
 import gzip
@@ -36,7 +36,10 @@ def convert(root: Path) -> int:
             return [renamed(one) for one in value]
         if isinstance(value, dict):
             found = {packed(key): renamed(one) for key, one in value.items()}
-            return {key: f"sha256:{digests[key]}" if key in digests and isinstance(one, str) else one for key, one in found.items()}
+            return {
+                key: f"sha256:{digests[key]}" if key in digests and isinstance(one, str) else one
+                for key, one in found.items()
+            }
         return value
 
     for file in sorted((root / ".records").glob("*.jsonl")):
@@ -45,7 +48,9 @@ def convert(root: Path) -> int:
             entry = json.loads(line)
             output = packed(entry["output"])
             sha256 = digests.get(output, entry["sha256"])
-            lines.append(json.dumps({"output": output, "sha256": sha256, "record": renamed(entry["record"])}, sort_keys=True))
+            lines.append(
+                json.dumps({"output": output, "sha256": sha256, "record": renamed(entry["record"])}, sort_keys=True)
+            )
         file.write_text("".join(f"{line}\n" for line in sorted(lines, key=lambda one: json.loads(one)["output"])))
     return len(digests)
 

@@ -19,10 +19,12 @@ from reopt.core.errors import ReoptError
 from reopt.examination.agreement import pairs
 from reopt.examination.examination import Examination, examine
 from reopt.examination.foretell import Foretelling, curvatures_of
+from reopt.examination.matrix import read_matrix
 from reopt.examination.trajectories import Componentwise, updates
 from reopt.mechanisms.base import UNDETERMINED
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.optax_bridge import NotComponentWise, from_optax
+from reopt.optimizers.refusals import MORE, RANDOM
 from reopt.optimizers.torch_bridge import words as torch_optimizers
 from reopt.shipped.cards import cards, load_shipped
 from reopt.tasks.base import Task
@@ -108,7 +110,8 @@ def entry(subject: Subject) -> Entry:
     try:
         optimizer = given if isinstance(given, Optimizer) else from_optax(given, decay=True)
     except NotComponentWise as error:
-        return Entry(facts | {"kind": error.kind, "note": str(error)}, None, None)
+        facts |= {"kind": error.kind, "note": str(error)}
+        return Entry(facts if error.kind in (MORE, RANDOM) else facts | {"matrix": _on_matrices(given)}, None, None)
     facts |= {"kind": "component-wise", "note": _note(optimizer), "answers": _rounded(answers(optimizer))}
     try:
         found = examine(optimizer, task, num_steps=num_steps, problems=PROBLEMS, name=subject.name)
@@ -135,6 +138,14 @@ def entry(subject: Subject) -> Entry:
         facts["foretold"] = told.sentences()
         facts["largest_stable"] = None if told.refusal else _short(told.threshold)
     return Entry(facts, found, told)
+
+
+def _on_matrices(given: Any) -> list[str]:
+    """What acts on arrays, as `reopt matrix` tells it."""
+    try:
+        return read_matrix(given).sentences()
+    except ReoptError as error:
+        return [str(error)]
 
 
 def _note(optimizer: Optimizer) -> str:
