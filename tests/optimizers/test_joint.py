@@ -1,0 +1,206 @@
+"""Optimizers with a context: averages over arrays, the slice of one parameter, STAR against its equations by hand."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reopt.core.errors import ReoptError
+from reopt.dynamics.linearization import linearize
+from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of, run_joint, slice_of
+from reopt.optimizers.learned import cast
+from reopt.optimizers.star import DECAYS, EPS, FEATURES, FLOOR, OUTPUTS, SCALE, STAR, TIMES, TINY, create_star
+from reopt.tasks.family import Family
+from reopt.tasks.quadratic import Quadratic
+from reopt.tasks.two_moons import TwoMoons
+from reopt.training.evolution import unroll_joint
+
+LAYOUT = Layout(((2, 3), (3,), (4, 2, 2)))
+SIZE = 6 + 3 + 16
+
+
+def test_averages_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).normal(size=(5, SIZE))
+    matrix, vector, kernel = values[:, :6].reshape(5, 2, 3), values[:, 6:9], values[:, 9:].reshape(5, 4, 2, 2)
+
+    def joined(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        full = [
+            np.broadcast_to(part, (5, *shape)).reshape(5, -1)
+            for part, shape in zip((a, b, c), LAYOUT.shapes, strict=True)
+        ]
+        return np.concatenate(full, axis=1)
+
+    with jax.enable_x64(True):
+        arrays = joined(
+            matrix.mean((1, 2), keepdims=True), vector.mean(1, keepdims=True), kernel.mean((1, 2, 3), keepdims=True)
+        )
+        np.testing.assert_allclose(LAYOUT.array_mean(jnp.asarray(values)), arrays, rtol=1e-12)
+        # The two largest axes of (2, 3) are 0 and 1; of (4, 2, 2) the last axis of two, and 0.
+        rows = joined(matrix.mean(1, keepdims=True), vector, kernel.mean(3, keepdims=True))
+        np.testing.assert_allclose(LAYOUT.row_mean(jnp.asarray(values)), rows, rtol=1e-12)
+        columns = joined(matrix.mean(2, keepdims=True), vector, kernel.mean(1, keepdims=True))
+        np.testing.assert_allclose(LAYOUT.column_mean(jnp.asarray(values)), columns, rtol=1e-12)
+    assert LAYOUT.row_size().tolist() == [2] * 6 + [1] * 3 + [2] * 16
+    assert LAYOUT.column_size().tolist() == [3] * 6 + [1] * 3 + [4] * 16
+
+
+def test_the_layout_is_that_of_the_task() -> None:
+    assert layout_of(TwoMoons((4, 3), 64)).shapes == ((2, 4), (4,), (4, 3), (3,), (3, 1), (1,))
+    assert layout_of(Quadratic(5)).shapes == ((5,),)
+    assert layout_of(Family()).bounds[-1] == 105
+
+    class Wrong(Quadratic):
+        shapes = ((2, 2),)
+
+    with pytest.raises(ReoptError, match="hold 4 numbers"):
+        layout_of(Wrong(5))
+
+
+def drawn(seed: int = 0, **settings: Any) -> STAR:
+    """STAR with weights that do something; float64."""
+    star = create_star(jax.random.key(seed), **{"weight_decay": 0.01, **settings})
+    return cast(star, jnp.float64)  # type: ignore[arg-type,return-value]
+
+
+def run(star: Joint, *, steps: int = 12, scale: float = 1.0, layout: Layout = LAYOUT) -> Any:
+    """On two quadratics of curvature 0.1 to 1, everything kept."""
+    rng = np.random.default_rng(1)
+    curvature = jnp.asarray(rng.uniform(0.1, 1, size=(2, SIZE)))
+    start = jnp.asarray(rng.normal(size=(2, SIZE)))
+
+    def both(params: Any, step: Any) -> tuple[Any, Any]:
+        del step
+        return scale * 0.5 * jnp.sum(curvature * params**2, axis=1), scale * curvature * params
+
+    return run_joint(star, layout, start, both, steps, keep=True)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from(["adam", "momentum", "none"]), st.booleans())
+def test_a_slice_is_the_run_of_its_parameter(seed: int, nominal: str, preconditioned: bool) -> None:
+    with jax.enable_x64(True):
+        star = drawn(seed, nominal=nominal, preconditioned=preconditioned)
+        kept = run(star)
+        for step, problem, param in ((0, 0, 0), (5, 1, 7), (11, 0, 20), (11, 1, 3)):
+            one = star.one(slice_of(kept.contexts, (step, problem, param)))
+            state, update = one(kept.states.own[step, problem, param], kept.gradients[step, problem, param])
+            assert float(update) == pytest.approx(float(kept.updates[step, problem, param]), rel=1e-9)
+            if step + 1 < len(kept.losses):
+                np.testing.assert_allclose(state, kept.states.own[step + 1, problem, param], rtol=1e-9)
+
+
+def by_hand(star: STAR, gradients: np.ndarray, params: np.ndarray) -> np.ndarray:
+    """Updates of a 2 x 3 matrix in plain numpy, from the equations of the module."""
+    m, v = np.zeros((3, 2, 3)), np.zeros((2, 3))
+    rows, columns = np.zeros((3, 2, 3)), np.zeros((3, 2, 3))
+    decays = 1 - np.exp(SCALE * np.asarray(star.momentum_logs, float))[:, None, None]
+    kept = 1 - np.exp(SCALE * float(star.second_log))
+    out = []
+    for step, (g, x) in enumerate(zip(gradients, params, strict=True)):
+        m = decays * m + (1 - decays) * g
+        v = kept * v + (1 - kept) * g**2
+        rows = decays * rows + (1 - decays) * np.broadcast_to((g**2).mean(0, keepdims=True), g.shape)
+        columns = decays * columns + (1 - decays) * np.broadcast_to((g**2).mean(1, keepdims=True), g.shape)
+        root = np.sqrt(v + EPS)
+        factored = 1 / np.sqrt(rows * columns / (rows.mean((1, 2), keepdims=True) + TINY) + TINY)
+        features = [g, x, *m, v, *(m / root), 1 / root, *(g * factored), *rows, *columns]
+        features += [*(1 / np.sqrt(rows + TINY)), *(1 / np.sqrt(columns + TINY)), *(m * factored)]
+        assert len(features) == FEATURES
+        normed = [one / np.sqrt(FLOOR + np.mean(one**2)) for one in features]
+        time = [np.full((2, 3), np.tanh(step / tau - 1)) for tau in TIMES]
+        z = np.stack([*normed, *time], axis=-1)
+        weights = [np.asarray(one, float) for one in star.network.weights]
+        biases = [np.asarray(one, float) for one in star.network.biases]
+        for number, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            z = z @ weight + bias
+            z = np.maximum(z, 0) if number + 1 < len(weights) else z
+        d, magnitude, a, r = np.moveaxis(z, -1, 0)
+        change = -star.step_scale * d * np.exp(star.exponent * magnitude) / root
+        change -= star.nominal_scale * np.exp(star.exponent * a) * m.mean(0) / root
+        out.append(change - star.weight_decay * np.exp(star.exponent * r) * x)
+    return np.stack(out)
+
+
+def test_star_follows_its_equations() -> None:
+    rng = np.random.default_rng(2)
+    gradients, params = rng.normal(size=(2, 6, 2, 3))
+    layout = Layout(((2, 3),))
+    with jax.enable_x64(True):
+        star = drawn(3)
+        state, found = star.start(layout, jnp.asarray(params[0].reshape(1, 6))), []
+        for step, (g, x) in enumerate(zip(gradients, params, strict=True)):
+            inputs = Inputs(
+                jnp.asarray(g.reshape(1, 6)), jnp.asarray(x.reshape(1, 6)), jnp.ones(1), jnp.asarray(step), 6
+            )
+            state, updates, _ = star.step(layout, state, inputs)
+            found.append(np.asarray(updates).reshape(2, 3))
+        np.testing.assert_allclose(np.stack(found), by_hand(star, gradients, params), rtol=1e-9)
+    assert sum(leaf.size for leaf in jax.tree.leaves(star.network)) == 200
+    assert sum(leaf.size for leaf in jax.tree.leaves(star)) == 207
+    assert star.network.weights[0].shape == (FEATURES + len(TIMES), 4)
+    assert star.network.weights[-1].shape[1] == OUTPUTS
+
+
+def nominal_alone(**settings: Any) -> STAR:
+    """The black box off and no learned magnitudes: what is left is planted."""
+    star = drawn(0, step_scale=0.0, exponent=0.0, **settings)
+    return star
+
+
+def test_planted_gains_are_a_third_for_each_accumulator() -> None:
+    """dx = -eta / sqrt(v) mean_i m_i: with v held, the answer to a gradient is a third of each decay's."""
+    with jax.enable_x64(True):
+        star = nominal_alone(nominal_scale=0.1)
+        kept = run(star, steps=30)
+        at = (29, 0, 4)
+        one, point = star.one(slice_of(kept.contexts, at)), kept.states.own[at]
+        found = linearize(one, np.asarray(point))
+        root = np.sqrt(float(one.update(point, jnp.asarray(0.0))[3]) + EPS)
+        decays = np.array(DECAYS)
+        # What the first three components, the momenta, hand on to the update, over what the gradient hands to them.
+        gains = -np.asarray(found.readout)[:3] * root / 0.1
+        np.testing.assert_allclose(gains, 1 / 3, atol=1e-9)
+        np.testing.assert_allclose(np.asarray(found.jacobian)[:3, :3], np.diag(decays), atol=1e-12)
+
+
+def test_the_black_box_forgets_the_scale_of_gradients() -> None:
+    """Features over their root mean squares: of gradients a thousand times as large the updates are the same but for
+    what the floor under the root of a mean square takes from features that shrink with them (below 5%)."""
+    with jax.enable_x64(True):
+        star = drawn(5, nominal="none", preconditioned=False, step_scale=1e-9, weight_decay=0.0)
+        one, other = run(star, steps=8, scale=1e3), run(star, steps=8, scale=1e6)
+        size = np.abs(other.updates[2:]).max()
+        assert np.abs(one.updates[2:] - other.updates[2:]).max() < 0.05 * size
+
+
+def test_permuted_rows_have_permuted_updates() -> None:
+    rng = np.random.default_rng(6)
+    gradients, params = rng.normal(size=(2, 4, 3, 5))
+    layout, order = Layout(((3, 5),)), [2, 0, 1]
+    with jax.enable_x64(True):
+        star = drawn(7)
+
+        def updates(gradients: np.ndarray, params: np.ndarray) -> np.ndarray:
+            state: State = star.start(layout, jnp.asarray(params[0].reshape(1, 15)))
+            found = []
+            for step, (g, x) in enumerate(zip(gradients, params, strict=True)):
+                given = jnp.asarray(g.reshape(1, 15)), jnp.asarray(x.reshape(1, 15))
+                state, change, _ = star.step(layout, state, Inputs(*given, jnp.ones(1), jnp.asarray(step), 4))
+                found.append(np.asarray(change).reshape(3, 5))
+            return np.stack(found)
+
+        mixed = updates(gradients[:, order], params[:, order])
+        np.testing.assert_allclose(mixed, updates(gradients, params)[:, order], rtol=1e-9)
+
+
+def test_it_runs_on_the_family_in_single_precision() -> None:
+    task = Family()
+    problems = task.sample_batch(jax.random.key(0), 4)
+    found = unroll_joint(create_star(jax.random.key(1)), task, problems, 10)
+    assert found.losses.shape == (10, 4)
+    assert bool(jnp.isfinite(found.losses).all())
+    assert found.losses.dtype == jnp.float32
