@@ -11,21 +11,12 @@ from hypothesis import strategies as st
 
 from reopt.core.errors import ReoptError
 from reopt.dynamics.linearization import linearize
+from reopt.optimizers import accumulators
+from reopt.optimizers.accumulators import EPS, FEATURES, FLOOR, ROOT, TINY, features
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of, run_joint, slice_of
 from reopt.optimizers.learned import cast
-from reopt.optimizers.star import (
-    DECAYS,
-    EPS,
-    FEATURES,
-    FLOOR,
-    OUTPUTS,
-    SCALE,
-    STAR,
-    TIMES,
-    TINY,
-    create_star,
-    features_of,
-)
+from reopt.optimizers.star import DECAYS, OUTPUTS, SCALE, STAR, TIMES, create_star
+from reopt.optimizers.velo import OF_ARRAY, VeLO, create_velo
 from reopt.tasks.family import Family
 from reopt.tasks.quadratic import Quadratic
 from reopt.tasks.two_moons import TwoMoons
@@ -119,10 +110,10 @@ def by_hand(star: STAR, gradients: np.ndarray, params: np.ndarray) -> np.ndarray
         columns = decays * columns + (1 - decays) * np.broadcast_to((g**2).mean(1, keepdims=True), g.shape)
         root = np.sqrt(v + EPS)
         factored = 1 / np.sqrt(rows * columns / (rows.mean((1, 2), keepdims=True) + TINY) + TINY)
-        features = [g, x, *m, v, *(m / root), 1 / root, *(g * factored), *rows, *columns]
-        features += [*(1 / np.sqrt(rows + TINY)), *(1 / np.sqrt(columns + TINY)), *(m * factored)]
-        assert len(features) == FEATURES
-        normed = [one / np.sqrt(FLOOR + np.mean(one**2)) for one in features]
+        made = [g, x, *m, v, *(m / root), 1 / root, *(g * factored), *rows, *columns]
+        made += [*(1 / np.sqrt(rows + ROOT)), *(1 / np.sqrt(columns + ROOT)), *(m * factored)]
+        assert len(made) == FEATURES
+        normed = [one / np.sqrt(FLOOR + np.mean(one**2)) for one in made]
         time = [np.full((2, 3), np.tanh(step / tau - 1)) for tau in TIMES]
         z = np.stack([*normed, *time], axis=-1)
         weights = [np.asarray(one, float) for one in star.network.weights]
@@ -187,8 +178,8 @@ def test_features_forget_the_scale_of_gradients_above_their_floor() -> None:
         found = []
         for scale in (1e2, 1e3):
             kept = run(star, steps=8, scale=scale)
-            at, own = slice_of(kept.contexts, (6, 0)), kept.states.own[7, 0]
-            raw = np.asarray(features_of(own, kept.gradients[6, 0], at))
+            at, own = slice_of(kept.contexts, (6, 0)).told, kept.states.own[7, 0]
+            raw = np.asarray(features(own, kept.gradients[6, 0], at))
             square = np.asarray(at.scale[:6]) ** 2 - FLOOR  # of the matrix
             found.append((raw[:6] / np.asarray(at.scale[:6]), square.min(axis=0)))
         (one, first), (other, second) = found
@@ -224,3 +215,84 @@ def test_it_runs_on_the_family_in_single_precision() -> None:
     assert found.losses.shape == (10, 4)
     assert bool(jnp.isfinite(found.losses).all())
     assert found.losses.dtype == jnp.float32
+
+
+def test_a_vectors_factored_estimate_is_its_own() -> None:
+    """Of a matrix g sqrt(mean(row)) / sqrt(row column), of a vector g / sqrt(its own average)."""
+    layout, rng = Layout(((2, 3), (4,))), np.random.default_rng(8)
+    with jax.enable_x64(True):
+        star = drawn(0)
+        g, x = jnp.asarray(rng.normal(size=(2, 1, 10)))
+        context, _ = star.sense(layout, star.start(layout, x), Inputs(g, x, jnp.ones(1), jnp.asarray(0), 4))
+        state = star.one(context).update(star.start(layout, x).own, g)
+        found = np.asarray(features(state, g, context.told))[0, :, 10:13]  # the gradient by the factored estimate
+        average = (1 - np.array(DECAYS)) * np.asarray(g)[0, 6:, None] ** 2
+        np.testing.assert_allclose(found[6:], np.asarray(g)[0, 6:, None] / np.sqrt(average + TINY), rtol=1e-6)
+        square = np.asarray(g)[0, :6].reshape(2, 3) ** 2
+        rows, columns = square.mean(0, keepdims=True), square.mean(1, keepdims=True)
+        estimate = (rows * columns / square.mean()).reshape(6)[:, None] * (1 - np.array(DECAYS))
+        np.testing.assert_allclose(found[:6], np.asarray(g)[0, :6, None] / np.sqrt(estimate + TINY), rtol=1e-5)
+
+
+def velo(seed: int = 0, **settings: Any) -> VeLO:
+    return cast(create_velo(jax.random.key(seed), **settings), jnp.float64)  # type: ignore[arg-type,return-value]
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1000))
+def test_a_slice_of_velo_is_the_run_of_its_parameter(seed: int) -> None:
+    with jax.enable_x64(True):
+        optimizer = velo(seed)
+        kept = run(optimizer)
+        assert bool(jnp.isfinite(kept.updates).all())
+        for at in ((0, 0, 0), (5, 1, 7), (11, 0, 20)):
+            one = optimizer.one(slice_of(kept.contexts, at))
+            state, update = one(kept.states.own[at], kept.gradients[at])
+            assert float(update) == pytest.approx(float(kept.updates[at]), rel=1e-9)
+            if at[0] + 1 < len(kept.losses):
+                np.testing.assert_allclose(state, kept.states.own[at[0] + 1, at[1], at[2]], rtol=1e-9)
+
+
+def test_arrays_that_are_alike_have_one_mixture_and_one_rate() -> None:
+    """Two arrays with the same parameters and gradients are told the same; the largest over arrays is then their own."""
+    layout, rng = Layout(((2, 3), (2, 3))), np.random.default_rng(3)
+    with jax.enable_x64(True):
+        optimizer = velo(1)
+        twice = [jnp.asarray(np.tile(rng.normal(size=(1, 6)), 2)) for _ in range(4)]
+        both, one = optimizer.start(layout, twice[0]), optimizer.start(Layout(((2, 3),)), twice[0][:, :6])
+        for step, gradient in enumerate(twice[1:]):
+            loss, at = jnp.asarray([1.0 / (step + 1)]), jnp.asarray(step)
+            both, update, context = optimizer.step(layout, both, Inputs(gradient, twice[0], loss, at, 9))
+            given = gradient[:, :6], twice[0][:, :6]
+            one, alone, _ = optimizer.step(Layout(((2, 3),)), one, Inputs(*given, loss, at, 9))
+            np.testing.assert_allclose(update[:, :6], update[:, 6:], rtol=1e-12)
+            np.testing.assert_allclose(update[:, :6], alone, rtol=1e-9)
+            np.testing.assert_allclose(context.mixture[:, 0], context.mixture[:, 6], rtol=1e-12)
+
+
+def test_without_input_weights_velo_has_no_schedule_and_no_feedback() -> None:
+    """Rate and mixture are then what the LSTM's biases say, whatever the time, loss and gradients."""
+    with jax.enable_x64(True):
+        optimizer = velo(2)
+        blind = jax.tree.map(jnp.zeros_like, (optimizer.own_mix, optimizer.other_mix))
+        gates = optimizer.gates.__class__(jnp.zeros_like(optimizer.gates.weight), optimizer.gates.bias)
+        optimizer = VeLO(*blind, gates, optimizer.control, optimizer.rate, optimizer.bank)
+        one, other = run(optimizer, steps=6), run(optimizer, steps=6, scale=100.0)
+        np.testing.assert_allclose(one.contexts.rate, other.contexts.rate, rtol=1e-12)
+        assert float(jnp.ptp(one.contexts.rate)) < 1e-12
+
+
+def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
+    """Parameters and gradients as of a network that uses rho times them: the step over the parameters is the same."""
+    with jax.enable_x64(True):
+        optimizer, layout = velo(3), Layout(((3, 4),))
+        g, x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 1, 12)))
+
+        def ratio(rho: float) -> np.ndarray:
+            one = optimizer.start(layout, x)
+            _, update, _ = optimizer.step(layout, one, Inputs(g, rho * x, jnp.ones(1), jnp.asarray(0), 9))
+            return np.asarray(update / rho)
+
+        np.testing.assert_allclose(np.abs(ratio(10.0)).mean(), np.abs(ratio(100.0)).mean(), rtol=0.05)
+    assert OF_ARRAY == 30
+    assert accumulators.FEATURES + 2 == 30
