@@ -254,7 +254,7 @@ def test_a_slice_of_velo_is_the_run_of_its_parameter(seed: int) -> None:
 
 
 def test_arrays_that_are_alike_have_one_mixture_and_one_rate() -> None:
-    """Two arrays with the same parameters and gradients are told the same; the largest over arrays is then their own."""
+    """Two arrays with the same parameters and gradients are told the same: the largest over arrays is their own."""
     layout, rng = Layout(((2, 3), (2, 3))), np.random.default_rng(3)
     with jax.enable_x64(True):
         optimizer = velo(1)

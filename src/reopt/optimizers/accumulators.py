@@ -86,9 +86,10 @@ def accumulate(state: Array, gradient: Array, told: Sensed, decays: Decays) -> A
         (old.row, decays.factored, row[..., None]),
         (old.column, decays.factored, column[..., None]),
     )
-    moved = [
-        jnp.asarray(decay, state.dtype) * old + (1 - jnp.asarray(decay, state.dtype)) * new for old, decay, new in pairs
-    ]
+    moved = []
+    for kept, decay, new in pairs:
+        share = jnp.asarray(decay, state.dtype)
+        moved.append(share * kept + (1 - share) * new)
     return jnp.concatenate(moved, axis=-1)
 
 

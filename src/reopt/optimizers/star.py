@@ -131,5 +131,5 @@ class StarSlice(Optimizer):
 def create_star(key: PRNGKeyArray, **settings: Any) -> STAR:
     """STAR before meta-training; `settings` are fields of `STAR` beside its arrays."""
     sizes = (FEATURES + len(TIMES), HIDDEN, HIDDEN, OUTPUTS)
-    logs = [accumulators.logs_of(decays, SCALE) for decays in (DECAYS, SECOND_DECAY, DECAYS)]
-    return STAR(network(key, sizes), *logs, **settings)
+    momentum, second = (accumulators.logs_of(decays, SCALE) for decays in (DECAYS, SECOND_DECAY))
+    return STAR(network(key, sizes), momentum, second, momentum, **settings)

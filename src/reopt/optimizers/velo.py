@@ -1,10 +1,10 @@
 """VeLO: a network of its own for each array, made by an LSTM (Metz et al. 2022, arXiv 2211.09760).
 
 Of accumulators as STAR's, with fixed decays, 30 features are made of a parameter: the shared 28, the gradient cut at
-0.1, and the gradient over the root of its second moment; time is not among them. They go through a network whose weights
-are a mixture of `bank`, stored sets of weights, by N numbers c; these, and a rate lr, are linear in the output of an
-LSTM of the array, which is fed the fraction of steps done, running means of the loss, statistics of the accumulators
-and the rank of the array, mixed with the maximum over all arrays:
+0.1, and the gradient over the root of its second moment; time is not among them. They go through a network whose
+weights are a mixture of `bank`, stored sets of weights, by N numbers c; these, and a rate lr, are linear in the output
+of an LSTM of the array, which is fed the fraction of steps done, running means of the loss, statistics of the
+accumulators and the rank of the array, mixed with the maximum over all arrays:
 
     x = W1 f + max over arrays of relu(W2 f),   c, lr = linear(LSTM(x)),   weights = bank_scale mean_i c_i bank_i
     dx = -s lr d exp(e m) RMS(x)
