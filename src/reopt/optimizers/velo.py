@@ -44,7 +44,7 @@ class LossMeans(NamedTuple):
 
     means: Float[Array, "problem mean"]
     least: Float[Array, "problem mean"]
-    count: Float[Array, " problem"]
+    seen: Float[Array, " problem"]
 
 
 class Shared(NamedTuple):
@@ -213,21 +213,21 @@ def _after(losses: LossMeans, loss: Float[Array, " problem"], num_steps: Any) ->
 
     That largest is corrected for one loss more than there were, as in the published code.
     """
-    decays, count = _decays_of_loss(num_steps, losses.means.dtype), losses.count[:, None]
+    decays, count = _decays_of_loss(num_steps, losses.means.dtype), losses.seen[:, None]
     correction = 1 - decays ** (count + 1)
-    largest = jnp.where(losses.count == 0, loss, jnp.max(losses.means / correction, axis=-1))
+    largest = jnp.where(losses.seen == 0, loss, jnp.max(losses.means / correction, axis=-1))
     taken = jnp.minimum(2 * jnp.abs(largest), loss)[:, None]
     means = decays * losses.means + (1 - decays) * taken
-    return LossMeans(means, jnp.minimum(losses.least, means / correction), losses.count + 1)
+    return LossMeans(means, jnp.minimum(losses.least, means / correction), losses.seen + 1)
 
 
 def loss_features(losses: LossMeans, num_steps: Any) -> Float[Array, "problem feature"]:
     """Where each mean lies between its least value (-1) and the next longer mean (0), cut at -1 and 1; 0 at first."""
     decays = _decays_of_loss(num_steps, losses.means.dtype)
-    corrected = losses.means / (1 - decays ** losses.count[:, None])
+    corrected = losses.means / (1 - decays ** losses.seen[:, None])
     shorter, longer, least = corrected[:, :-1], corrected[:, 1:], losses.least[:, :-1]
     place = (shorter - least) / jnp.maximum(1e-8, longer - least) - 1
-    return jnp.where(losses.count[:, None] <= 2, 0.0, jnp.clip(place, -1, 1))
+    return jnp.where(losses.seen[:, None] <= 2, 0.0, jnp.clip(place, -1, 1))
 
 
 def _log(values: Array) -> Array:
