@@ -13,6 +13,7 @@ from reopt.core.errors import ReoptError
 from reopt.dynamics.linearization import linearize
 from reopt.optimizers import accumulators
 from reopt.optimizers.accumulators import EPS, FEATURES, FLOOR, ROOT, TINY, features
+from reopt.optimizers.hierarchical import create_hierarchical
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of, run_joint, slice_of
 from reopt.optimizers.learned import cast
 from reopt.optimizers.star import DECAYS, OUTPUTS, SCALE, STAR, TIMES, create_star
@@ -296,3 +297,32 @@ def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
         np.testing.assert_allclose(np.abs(ratio(10.0)).mean(), np.abs(ratio(100.0)).mean(), rtol=0.05)
     assert OF_ARRAY == 30
     assert accumulators.FEATURES + 2 == 30
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 1000))
+def test_a_slice_of_the_hierarchical_optimizer_is_the_run_of_its_parameter(seed: int) -> None:
+    with jax.enable_x64(True):
+        optimizer: Any = cast(create_hierarchical(jax.random.key(seed)), jnp.float64)  # type: ignore[arg-type]
+        kept = run(optimizer)
+        assert bool(jnp.isfinite(kept.updates).all())
+        for at in ((0, 0, 0), (5, 1, 7), (11, 0, 20)):
+            one = optimizer.one(slice_of(kept.contexts, at))
+            state, update = one(kept.states.own[at], kept.gradients[at])
+            assert float(update) == pytest.approx(float(kept.updates[at]), rel=1e-9)
+            if at[0] + 1 < len(kept.losses):
+                np.testing.assert_allclose(state, kept.states.own[at[0] + 1, at[1], at[2]], rtol=1e-9)
+
+
+def test_gradients_are_cut_at_ten_times_their_running_size() -> None:
+    """Of gradients of size 1, then one of 1e6: it counts as 10 times the mean of their sizes, which are all 1."""
+    layout = Layout(((2, 2),))
+    with jax.enable_x64(True):
+        optimizer: Any = cast(create_hierarchical(jax.random.key(0)), jnp.float64)  # type: ignore[arg-type]
+        params = jnp.ones((1, 4))
+        state = optimizer.start(layout, params)
+        for step, size in enumerate((1.0, 1.0, 1.0, 1e6)):
+            given = Inputs(jnp.full((1, 4), size), params, jnp.ones(1), jnp.asarray(step), 9)
+            state, _, context = optimizer.step(layout, state, given)
+        np.testing.assert_allclose(context.cut, 10.0, rtol=1e-6)
+        np.testing.assert_allclose(state.own[0, 0, 0], 0.5 * 10 + 0.5 * (1 - 0.5**3), rtol=1e-6)

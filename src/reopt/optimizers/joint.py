@@ -13,7 +13,7 @@ through three averages alone, over their array, row and column.
 import itertools
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -24,6 +24,8 @@ from jaxtyping import Array, Float, Int
 from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.tasks.base import Task
+
+VALIDATED = 5  # steps from one look at held-out data to the next
 
 
 class Layout(eqx.Module):
@@ -105,13 +107,14 @@ def layout_of(task: Task) -> Layout:
 
 
 class Inputs(NamedTuple):
-    """What a step is given of every problem."""
+    """What a step is given of every problem; `validation`, a loss on held-out data, is NaN where none was looked at."""
 
     gradient: Float[Array, "problem param"]
     param: Float[Array, "problem param"]
     loss: Float[Array, " problem"]
     step: Int[Array, ""]
     num_steps: Int[Array, ""] | int
+    validation: Float[Array, " problem"] | None = None
 
 
 class State(NamedTuple):
@@ -123,6 +126,8 @@ class State(NamedTuple):
 
 class Joint(eqx.Module):
     """An optimizer whose parameters are told of each other; `sense` and `one` say what, and what each does with it."""
+
+    sees_validation: ClassVar[bool] = False
 
     @abstractmethod
     def start(self, layout: Layout, params: Float[Array, "problem param"]) -> State:
@@ -164,17 +169,24 @@ def run_joint(
     *,
     keep: bool = False,
     horizon: Int[Array, ""] | int | None = None,
+    validate: Callable[[Array], Array] | None = None,
 ) -> JointRun:
     """Run a `Joint` for `num_steps` steps; `losses_and_gradients(params, step)` is of all problems.
 
-    **Arguments:** `keep` keeps what each step met; `horizon` is the number of steps that the optimizer is told.
+    **Arguments:** `keep` keeps what each step met; `horizon` is the number of steps that the optimizer is told;
+    `validate` gives losses on held-out data, which it is told every `VALIDATED` steps.
     """
     told = num_steps if horizon is None else horizon
 
     def body(carry: Any, step: Array) -> tuple[Any, Any]:
         params, state = carry
         losses, gradients = losses_and_gradients(params, step)
-        after, updates, context = joint.step(layout, state, Inputs(gradients, params, losses, step, told))
+        held_out = None
+        if validate is not None:
+            nothing = jnp.full_like(losses, jnp.nan)
+            held_out = jax.lax.cond(step % VALIDATED == 0, validate, lambda _: nothing, params)
+        given = Inputs(gradients, params, losses, step, told, held_out)
+        after, updates, context = joint.step(layout, state, given)
         kept = (params, gradients, updates, state, context) if keep else None
         return (params + updates, after), (losses, kept)
 

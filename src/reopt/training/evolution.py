@@ -58,7 +58,9 @@ def unroll_joint(joint: Joint, task: Task, problems: Problem, num_steps: int) ->
     def both(params: Array, step: Array) -> tuple[Array, Array]:
         return batch_value_and_grad(task, problems, params, step)
 
-    run = run_joint(joint, layout_of(task), params, both, num_steps)
+    validation = getattr(task, "validation", None) if joint.sees_validation else None
+    validate = None if validation is None else lambda params: jax.vmap(validation)(problems, params)
+    run = run_joint(joint, layout_of(task), params, both, num_steps, validate=validate)
     final = jax.vmap(task.loss, (0, 0, None))(problems, run.final_params, jnp.asarray(num_steps))
     return Run(run.losses, final, run.losses[0], run.final_params)
 
