@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reopt.core.errors import ReoptError
+from reopt.dynamics.closed_loop import largest_stable_curvature
 from reopt.dynamics.linearization import linearize
 from reopt.optimizers import accumulators
 from reopt.optimizers.accumulators import EPS, FEATURES, FLOOR, ROOT, TINY, features
@@ -169,6 +170,22 @@ def test_planted_gains_are_a_third_for_each_accumulator() -> None:
         gains = -np.asarray(found.readout)[:3] * root / 0.1
         np.testing.assert_allclose(gains, 1 / 3, atol=1e-9)
         np.testing.assert_allclose(np.asarray(found.jacobian)[:3, :3], np.diag(decays), atol=1e-12)
+
+
+def test_the_largest_stable_curvature_of_a_slice_is_that_of_its_accumulators() -> None:
+    """With v held, dx = -k sum_i m_i / 3, k = eta / sqrt(v): at z = -1 the loop of x and the m_i is
+    2 = lambda k sum_i (1 - beta_i) / (1 + beta_i) / 3."""
+    with jax.enable_x64(True):
+        star = nominal_alone(nominal_scale=0.1)
+        kept = run(star, steps=3)
+        one = star.one(slice_of(kept.contexts, (2, 0, 4)))
+        state = np.zeros(10)
+        state[3] = 0.04
+        found = linearize(one, state)
+        size = 0.1 / np.sqrt(float(one.update(jnp.asarray(state), jnp.asarray(0.0))[3]) + EPS)
+        decays = np.array(DECAYS)
+        edge = 2 / (size * np.mean((1 - decays) / (1 + decays)))
+        assert largest_stable_curvature(found) == pytest.approx(edge, rel=1e-6)
 
 
 def test_features_forget_the_scale_of_gradients_above_their_floor() -> None:
