@@ -11,6 +11,11 @@ import pytest
 LONGEST = (
     "tests/workflow/test_contract.py",
     "tests/workflow/test_fifth_task.py",  # needs what the first has made
+    "tests/snakedvc/test_campaign.py",
+    "tests/people/",
+    "tests/fuzz/",
+    "tests/packaging/",
+    "tests/examination/test_shipped.py",
     "tests/examination/test_planted.py",
     "tests/figures/test_every_figure.py",
     "tests/figures/test_reference_pictures.py",
