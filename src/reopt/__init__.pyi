@@ -2,6 +2,8 @@ from . import mechanisms as mechanisms
 from . import optimizers as optimizers
 from . import tasks as tasks
 from .core.errors import ReoptError as ReoptError
+from .distillation.run import Distillation as Distillation
+from .distillation.run import distil as distil
 from .dynamics.fixed_point_families import find_fixed_points_over as find_fixed_points_over
 from .dynamics.fixed_points import FixedPoints as FixedPoints
 from .dynamics.fixed_points import find_fixed_points as find_fixed_points
@@ -23,6 +25,8 @@ from .examination.examination import Examination as Examination
 from .examination.examination import examine as examine
 from .examination.foretell import Foretelling as Foretelling
 from .examination.foretell import foretell as foretell
+from .examination.matrix import MatrixReading as MatrixReading
+from .examination.matrix import read_matrix as read_matrix
 from .examination.settings import Settings as Settings
 from .figures.tap import tap_figure as tap_figure
 from .library import diff as diff

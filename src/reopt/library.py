@@ -19,6 +19,7 @@ from reopt.optimizers.foreign_gru import load_npz
 from reopt.optimizers.learned import LearnedOptimizer
 from reopt.optimizers.load import build_baseline, load_baseline, load_learned
 from reopt.optimizers.optax_bridge import from_optax
+from reopt.optimizers.refusals import MORE, RANDOM, NotComponentWise
 from reopt.optimizers.torch_rules import TorchOptimizer
 from reopt.pipeline.config import LearnedConfig
 from reopt.pipeline.setting import RIVALS
@@ -91,11 +92,20 @@ def evaluate(
     """Run an optimizer on `problems` held-out problems of `seed`: `.table` (a row a problem: meta_objective, the mean
     over steps of loss / initial loss, and final_loss) and `.curves` (a row a step).
 
-    Of a shipped optimizer that is used far outside what it was trained on, it warns (`OutOfRange`, see `check_range`).
+    An optax transformation that couples parameters or looks at their values, shapes or names is run on the arrays of
+    the task's network (`layer_0/weight`, ...), or on one vector where the task has none. Of a shipped optimizer that is
+    used far outside what it was trained on, it warns (`OutOfRange`, see `check_range`).
 
-    **Raises** `ReoptError` where an optax transformation does not act component by component.
+    **Raises** `ReoptError` where an optax transformation needs more than gradients and parameters, or draws random
+    numbers.
     """
-    subject = optimizer if isinstance(optimizer, Optimizer) else from_optax(optimizer)
+    try:
+        subject = optimizer if isinstance(optimizer, Optimizer) else from_optax(optimizer)
+    except NotComponentWise as error:
+        if error.kind in (MORE, RANDOM):
+            raise
+        asked = {"name": name, "task_name": type(task).__name__.lower()}
+        return evaluate_optax(optimizer, task, **asked, problems=problems, seed=seed, num_steps=num_steps)
     for sentence in task_out_of_range(subject, task, num_steps=num_steps, seed=seed):
         warnings.warn(sentence, OutOfRange, stacklevel=2)
     sizes = {"problems": problems, "seed": seed, "num_steps": num_steps}

@@ -54,6 +54,8 @@ def test_what_never_rests_says_so() -> None:
     found = foretell(optax.adagrad(0.1), Quadratic(), **SIZES)
     assert found.rows == []
     assert "does not come to rest by itself" in repr(found)
+    assert found.table["what"].tolist() == ["not foretold"]
+    assert "does not come to rest by itself" in found.table["words"][0]
 
 
 def test_the_command_writes_tables_and_figure(tmp_path, monkeypatch, capsys) -> None:

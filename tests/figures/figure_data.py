@@ -17,6 +17,7 @@ from reopt.figures.momentum import Momentum
 from reopt.figures.performance import Performance
 from reopt.figures.remainder import Remainder
 from reopt.figures.schedule import Schedule
+from reopt.figures.stability import Edges
 from reopt.figures.tuning import Tuning
 from reopt.mechanisms.registry import mechanisms
 
@@ -612,3 +613,12 @@ def claims_of_many() -> pd.DataFrame:
             for cell in of_task
         )
     )
+
+
+def stability(runs: list[str] | None = None) -> Edges:
+    """An edge a run, of one none, of one not as foretold; those of the task reach over most."""
+    runs = [*(MANY if runs is None else runs), "rmsprop"]
+    edges = 10 ** spread(len(runs), 0.6)
+    edges[-1] = np.nan
+    table = pd.DataFrame({"subject": runs, "edge": edges, "agrees": np.arange(len(runs)) != 1})
+    return Edges(table, (1e-3, 1.0))

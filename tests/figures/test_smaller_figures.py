@@ -16,6 +16,7 @@ from reopt.figures import (
     linearized,
     recipe,
     remainder,
+    stability,
     training,
     tuning,
 )
@@ -302,3 +303,25 @@ def test_true_and_explained_updates_are_drawn_over_each_other() -> None:
         np.testing.assert_array_equal(line.get_xydata(), data.updates[["step", column]])
     assert legend_texts(drawn) == ["gru32-s0", "by the mechanisms found"]
     assert "R² = 0.973" in remainder.caption(data)
+
+
+def test_an_edge_is_full_where_both_runs_are_as_foretold() -> None:
+    data = figure_data.stability()
+    drawn = stability.figure({"quadratic": data, "mnist": data._replace(curvatures=None)})
+    for row in data.table.dropna(subset=["edge"]).itertuples():
+        for mark in named(drawn, f"edge {row.subject}"):
+            assert mark.get_xdata() == [row.edge]
+            assert (mark.get_markerfacecolor() == "none") != row.agrees
+    assert len(named(drawn, "curvatures")) == 1
+    assert not named(drawn, "edge rmsprop")
+    known = data.table.dropna(subset=["edge"])
+    said = stability.caption({"quadratic": data})
+    assert f"{len(known)} of {len(data.table)} have such a curvature, {len(known) - 1} of these as foretold" in said
+    assert f"for {(known['edge'] < 1).sum()} it is below the largest curvature of the task (1)" in said
+
+
+def test_the_edge_of_a_table_of_what_is_foretold() -> None:
+    told = pd.DataFrame({"what": [stability.EDGE] * 2, "foretold": [0.25] * 2, "agrees": [True, False]})
+    assert stability.edge_of(told) == (0.25, False)
+    assert stability.edge_of(told.assign(agrees=True)) == (0.25, True)
+    assert np.isnan(stability.edge_of(told.assign(what="not foretold"))[0])

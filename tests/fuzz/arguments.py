@@ -6,8 +6,9 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from campaign import Trial
 from workshop import CHECKPOINT, EXAMINED, TASK
+
+from campaign import Trial
 
 COMMANDS = (  # each of which would be done in seconds
     "evaluate polyak momentum --task quadratic --problems 2 --seed 3 --out out.csv --curves out2.csv",
@@ -26,10 +27,24 @@ COMMANDS = (  # each of which would be done in seconds
     "figure conditions --out out",
     "claims --out out.csv",
     "deviations --out out.csv --reference config/laptop.yaml",
+    "distil polyak --task quadratic --parts clip --outer-steps 1 --batch 2 --steps 4 --problems 2 --draws 0 --out out",
+    "matrix optax:sgd(0.1) --shape 2 3 --seed 1 --out out",
     "trace T2 --task quadratic --cell gru2 --out out.json",
     "estimate --out out.csv --config bad/text.csv",  # for it takes a minute
 )
-DEAR = ("dissect", "causes", "beyond", "estimate", "landscape", "metatrain", "tune", "diff", "transfer")
+DEAR = (
+    "dissect",
+    "causes",
+    "beyond",
+    "estimate",
+    "landscape",
+    "metatrain",
+    "tune",
+    "diff",
+    "transfer",
+    "matrix",
+    "distil",
+)
 CODES = {"diff": (1, 2), "trace": (1, 2)}  # where 1 is an answer
 LONG = "x" * 5000
 WORDS = (

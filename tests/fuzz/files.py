@@ -70,7 +70,7 @@ TARGETS = (
         for file in (
             *("record.npz", "modes.csv", "impulse.csv", "linearized.csv", "clipping.csv", "gradient_density.csv"),
             *("schedule.csv", "schedule.json", "adaptation.csv", "adaptation.json", "adaptation_functions.csv.gz"),
-            *("update_functions.csv.gz", "readings.csv", "linearized_problems.csv", "operating.csv.gz"),
+            *("update_functions.csv.gz", "readings.csv", "linearized_problems.csv.gz", "operating.csv.gz"),
             "operating_functions.csv.gz",
         )
     ),

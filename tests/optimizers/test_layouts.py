@@ -9,13 +9,11 @@ import optax
 import optax.contrib
 import pytest
 
-from reopt.evaluation.evaluate_optax import evaluate_optax
 from reopt.examination.compare import subject_of
 from reopt.optimizers.classical import Adam
 from reopt.optimizers.layouts import dependence
 from reopt.optimizers.optax_bridge import as_optax, from_optax
 from reopt.optimizers.refusals import BY_GROUP, BY_NAME, BY_SHAPE, COUPLED, RANDOM, NotComponentWise
-from reopt.tasks.quadratic import Quadratic
 
 SLOW = ("odd_part", "other")
 MATRICES = optax.adamw(0.01, mask=lambda p: jax.tree.map(lambda x: x.ndim > 1, p), weight_decay=5)
@@ -88,9 +86,6 @@ def test_what_acts_by_layout_is_refused_on_every_way(name: str):
     for way in (
         lambda: from_optax(transformation, decay=True, coupled=True),
         lambda: subject_of("it", transformation),
-        lambda: evaluate_optax(
-            transformation, Quadratic(), name="it", task_name="quadratic", problems=2, seed=0, num_steps=2
-        ),
     ):
         with pytest.raises(NotComponentWise, match="without its mask, labels or norms") as caught:
             way()

@@ -18,7 +18,18 @@ from reopt.dynamics.fixed_points import FixedPoints
 from reopt.examination.parts import files_of
 from reopt.mechanisms.registry import mechanisms
 from reopt.optimizers.classical import polyak
-from reopt.pipeline.claims import COLUMNS, PAPER, SEED_COLUMNS, Measured, Run, claims, claims_files, judge, over_seeds
+from reopt.pipeline.claims import (
+    COLUMNS,
+    OWN,
+    PAPER,
+    SEED_COLUMNS,
+    Measured,
+    Run,
+    claims,
+    claims_files,
+    judge,
+    over_seeds,
+)
 from reopt.pipeline.config import load_config, read_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +306,26 @@ def test_a_run_that_diverged_has_no_accuracy(run: Run):
     assert found.grade == FAILS
 
 
+def test_the_share_of_the_gain_that_no_linear_method_has(run: Run):
+    for subject, value in (("polyak", 0.5), ("best_linear", 0.45)):
+        evaluation(run, subject, meta_objective=[value, value + 0.1, value, value + 0.1])
+    evaluation(run, "gru4-s0", meta_objective=[0.4, 0.5, 0.4, 0.5])
+    found = measure(run, "L1")
+    assert found[:3] == pytest.approx((0.5, 0.5, 0.5)), "the same gain on each problem has no spread"
+    assert measure(run, "L1").grade in (HOLDS, IN_PART)
+    evaluation(run, "gru4-s0", meta_objective=[0.3, 0.5, 0.3, 0.5])  # gains .2, .1, beyond the best linear .15, .05
+    found = measure(run, "L1")
+    assert (found.value, found.grade) == (pytest.approx(0.1 / 0.15), HOLDS)
+    assert 0.4999 < found.low < found.value < found.high < 0.7501, "each draw has a share between those of the two"
+    evaluation(run, "gru4-s0", meta_objective=[0.46, 0.56, 0.46, 0.56])  # a linear method does as well
+    assert measure(run, "L1")[:4] == (0.0, 0.0, 0.0, FAILS)
+    evaluation(run, "gru4-s0", meta_objective=[0.3, math.inf, 0.3, 0.5])  # diverged on one: counts as 10
+    found = measure(run, "L1")
+    assert (found.grade, math.isnan(found.value)) == (UNDETERMINED, True)
+    elsewhere = Run(run.folder, run.subject, {}, run.baselines)
+    assert next(claim for claim in claims() if claim.name == "L1").measure(elsewhere, CRITERIA) is None
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
@@ -317,7 +348,7 @@ def test_what_cannot_be_read_is_undetermined_unless_the_points_themselves_are_mi
 )
 def test_every_mechanism_has_a_claim_that_follows_its_verdict(run: Run, verdict: str, value: float, grade: str):
     planted.write_readings(run.folder / "analysis/gru4-s0", NAMES, dict.fromkeys(NAMES, verdict))
-    found = {claim.name: claim for claim in claims()[len(PAPER) :]}
+    found = {claim.name: claim for claim in claims()[len(PAPER) + len(OWN) :]}
     assert list(found) == [f"M-{name}" for name in NAMES]
     for name in NAMES:
         measured = measure(run, f"M-{name}")

@@ -3,7 +3,7 @@
 
 rule tune:
     output:
-        draws=f"{R}/{{task}}/baselines/{{baseline}}.csv",
+        draws=f"{R}/{{task}}/baselines/{{baseline}}.csv.gz",
         winner=f"{R}/{{task}}/baselines/{{baseline}}.json",
         provenance=f"{R}/{{task}}/baselines/{{baseline}}.provenance.json",
     log:

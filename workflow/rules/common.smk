@@ -79,6 +79,23 @@ def folder(wildcards, output):
     return os.path.dirname(output[0])
 
 
-def atlas_keys():
-    """Keys of the subjects of the atlas: a committed list, so that the Snakefile is read without JAX."""
-    return Path("docs/atlas/subjects.txt").read_text(encoding="utf-8").split()
+def atlas_batches(size=12):
+    """Keys of the subjects of the atlas, in lists for a job each, which starts Python once; those of the learned
+    optimizers of a task are one. From a committed list, so that the Snakefile is read without JAX.
+    """
+    keys = Path("docs/atlas/subjects.txt").read_text(encoding="utf-8").split()
+    tasks = list(
+        dict.fromkeys(
+            path.parent.name
+            for path in Path("src/reopt/shipped").glob("*/*.safetensors")
+        )
+    )
+    learned = {
+        task: [key for key in keys if key.startswith(f"{task}-")]
+        for task in sorted(tasks)
+    }
+    others = [key for key in keys if key not in sum(learned.values(), [])]
+    batches = {
+        f"{at // size:02}": others[at : at + size] for at in range(0, len(others), size)
+    }
+    return {name: one for name, one in (batches | learned).items() if one}

@@ -12,26 +12,31 @@ rule atlas_subjects:
         "python workflow/scripts/atlas.py subjects > {log:q} 2>&1"
 
 
-rule atlas_entry:
-    output:
-        "docs/atlas/{key}.json",
-    log:
-        "logs/atlas/{key}.log",
-    wildcard_constraints:
-        key="(optax|torch|quadratic|rosenbrock|two_moons|mnist)[^/]*",
-    params:
-        source=sources(
-            "reopt.examination.atlas",
-            "reopt.figures.atlas",
-            *(f"reopt.mechanisms.{name}" for name in mechanism_modules()),
-        ),
-    shell:
-        "python workflow/scripts/atlas.py entry {wildcards.key:q} > {log:q} 2>&1"
+for batch, keys in atlas_batches().items():
+
+    rule:
+        name:
+            f"atlas_entries_{batch}"
+        input:
+            sorted(str(path) for path in Path("src/reopt/shipped").glob(f"{batch}/*")),
+        output:
+            [f"docs/atlas/{key}.json" for key in keys],
+        log:
+            f"logs/atlas/entries_{batch}.log",
+        params:
+            subjects=keys,
+            source=sources(
+                "reopt.examination.atlas",
+                "reopt.figures.atlas",
+                *(f"reopt.mechanisms.{name}" for name in mechanism_modules()),
+            ),
+        shell:
+            "python workflow/scripts/atlas.py entries {params.subjects:q} > {log:q} 2>&1"
 
 
 rule atlas:
     input:
-        lambda wildcards: expand("docs/atlas/{key}.json", key=atlas_keys()),
+        [f"docs/atlas/{key}.json" for keys in atlas_batches().values() for key in keys],
     output:
         "docs/atlas/index.json",
     log:

@@ -29,7 +29,7 @@ rule metatrain:
     output:
         best=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/best.safetensors",
         last=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/last.safetensors",
-        log=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/training.csv",
+        log=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/training.csv.gz",
         provenance=f"{R}/{{task}}/optimizers/{{optimizer}}-s{{seed}}/provenance.json",
     log:
         f"logs/{NAME}/{{task}}/metatrain/{{optimizer}}-s{{seed}}.log",

@@ -1,10 +1,10 @@
 """Make the atlas of optimizers: an entry a subject in docs/atlas, and docs/atlas/index.json over all of them.
 
-    python workflow/scripts/atlas.py subjects       write docs/atlas/subjects.txt, the keys of all subjects
-    python workflow/scripts/atlas.py entry KEY      write docs/atlas/KEY.json, and KEY.svg where there is a figure
-    python workflow/scripts/atlas.py index          write docs/atlas/index.json: relatives of each, and versions
+    python workflow/scripts/atlas.py subjects        write docs/atlas/subjects.txt, the keys of all subjects
+    python workflow/scripts/atlas.py entries KEY ... write docs/atlas/KEY.json of each, and KEY.svg of those examined
+    python workflow/scripts/atlas.py index           write docs/atlas/index.json: relatives of each, and versions
 
-`snakemake atlas` does all of it, an entry a job. The pages are made from these files when the site is built.
+`snakemake atlas` does all of it, a batch of entries a job. The pages are made from these files when the site is built.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,17 +24,16 @@ if version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1")
 
 from reopt.core.tables import write_json, write_text
-from reopt.examination.atlas import catalogue, entry, glance, relatives
+from reopt.examination.atlas import Subject, catalogue, entry, glance, relatives
 
 FOLDER = Path("docs/atlas")
 
 
-def write_entry(key: str) -> None:
+def write_entry(key: str, subjects: Mapping[str, Subject]) -> None:
     """The entry of one subject, and its figure."""
     from reopt.figures import atlas
     from reopt.figures.save import save
 
-    subjects = catalogue()
     if key not in subjects:
         raise SystemExit(f"the atlas has no subject {key!r}: run `snakemake atlas_subjects`")
     made = entry(subjects[key])
@@ -54,8 +54,8 @@ def write_index() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["subjects", "entry", "index"])
-    parser.add_argument("key", nargs="?")
+    parser.add_argument("what", choices=["subjects", "entries", "index"])
+    parser.add_argument("keys", nargs="*", metavar="KEY")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("absl").setLevel(logging.ERROR)
@@ -64,10 +64,13 @@ def main() -> int:
         write_text(FOLDER / "subjects.txt", "\n".join(catalogue()) + "\n")
     elif given.what == "index":
         write_index()
-    elif given.key:
-        write_entry(given.key)
+    elif given.keys:
+        subjects = catalogue()
+        for number, key in enumerate(given.keys, start=1):
+            print(f"{number} of {len(given.keys)}: {key}", flush=True)
+            write_entry(key, subjects)
     else:
-        parser.error("entry: give a KEY")
+        parser.error("entries: give a KEY")
     return 0
 
 

@@ -140,6 +140,9 @@ def subject_page(one: Entry, found: Mapping[str, Entry], relatives: Entry) -> st
     parts = [f"# `{one['name']}`", "", f"{FAMILIES[one['family']]} · {one['kind']} · [all optimizers](index.md)", ""]
     if one["note"]:
         parts += [_sentence(_escaped(one["note"])), ""]
+    if one.get("matrix"):
+        parts += ["## On a matrix of parameters", "", *(f"- {_escaped(line)}" for line in one["matrix"])]
+        parts += ["", "What is read so: [optimizers of matrices](../matrix.md).", ""]
     for finding in one.get("findings", []):
         parts += [f"- **{finding['mechanism']}** {badge(finding['verdict'])}: {_escaped(finding['why'])}"]
     if one.get("caption"):

@@ -178,9 +178,9 @@ def claims_page() -> str:
     lines = [
         "# Claims",
         "",
-        "Testable claims of arXiv 2011.02159, each with the criteria of `config/study.yaml`, revised after",
-        "earlier runs had been seen and before the tutorial arm was judged. A seed has one of three grades: the claim",
-        "holds, holds in part, or fails; what cannot be read is",
+        "Testable claims of arXiv 2011.02159 (T), one from the theory of linear methods (L) and one a mechanism (M),",
+        "with the criteria of `config/study.yaml`, revised after earlier runs had been seen, before the tutorial arm",
+        "was judged. A seed has one of three grades: the claim holds, holds in part, or fails; what cannot be read is",
         "undetermined. An optimizer has the middle grade of its seeds, of two the lower one; beside it is the effect,",
         "over seeds with its interval. g50, g90, g99 and g99.9 are quantiles of the absolute gradients met on the",
         "recorded problems. A run that diverges counts as 10. Made from `src/reopt/pipeline/claims.py`; numbers are",

@@ -95,6 +95,8 @@ UNREAD = 128 + signal.SIGPIPE  # as a shell tells of a program that wrote to a p
 COMMANDS = {  # modules that add to `app`, and the heading of their commands
     "examine": "Examine an optimizer",
     "foretell": "Examine an optimizer",
+    "matrix": "Examine an optimizer",
+    "distil": "Train and tune",
     "evaluate": "Run optimizers",
     "optimizers": "Run optimizers",
     "train": "Train and tune",

@@ -22,7 +22,7 @@ from reopt.cli.options import (
     Subject,
     TaskName,
 )
-from reopt.core.errors import ReoptError
+from reopt.core.errors import ReoptError, shortened
 
 
 @app.command()
@@ -50,14 +50,17 @@ def evaluate(
     import pandas as pd
 
     from reopt.cli.progress import Reporter
+    from reopt.core.foreign import foreign
     from reopt.core.tables import rounded, write_table
     from reopt.evaluation import evaluate as stage
     from reopt.evaluation.evaluate_optax import evaluate_optax
+    from reopt.optimizers.base import Optimizer
     from reopt.optimizers.optax_bridge import FromOptax
+    from reopt.optimizers.refusals import MORE, RANDOM, NotComponentWise
     from reopt.pipeline.baseline_cache import cache_folder
     from reopt.pipeline.setting import evaluation_setting, to_tune, tuned_rival
     from reopt.pipeline.slice import writable
-    from reopt.pipeline.subjects import resolve
+    from reopt.pipeline.subjects import load_object, made, resolve, split_object
     from reopt.shipped.use import task_out_of_range
 
     where = evaluation_setting(task, config=config, default=DEFAULT, subjects=subjects)
@@ -67,11 +70,15 @@ def evaluate(
     num_steps = steps or where.settings.num_steps
     where = where._replace(settings=replace(where.settings, num_steps=num_steps))
     target, rivals = where.task, to_tune(subjects, where) if draws else []
-    found = {
-        words: resolve(words, task=target, task_name=where.name, results=where.results, decay=True)
-        for words in subjects
-        if words not in rivals
-    }
+    found: dict[str, tuple[str, Any]] = {}
+    for words in (one for one in subjects if one not in rivals):
+        try:
+            found[words] = resolve(words, task=target, task_name=where.name, results=where.results, decay=True)
+        except ReoptError as error:
+            why = error.__cause__  # `resolve` says of which subject it is
+            if not isinstance(why, NotComponentWise) or why.kind in (MORE, RANDOM):
+                raise
+            found[words] = split_object(words)[1], made(load_object(words), words)
     results = []
     with Reporter(f"evaluate {where.name}", log) as report:
         for words in rivals:
@@ -89,11 +96,16 @@ def evaluate(
             decays = optimizer.weight_decay if isinstance(optimizer, FromOptax) else False
             if decays or getattr(optimizer, "sees_values", False):  # its true runs see the parameters
                 judge, judged = evaluate_optax, judged.transformation
-            for sentence in task_out_of_range(optimizer, target, num_steps=num_steps, seed=seed):
-                report.say(sentence)
-            result = judge(
-                judged, target, name=name, task_name=where.name, problems=problems, seed=seed, num_steps=num_steps
-            )
+            if not isinstance(optimizer, Optimizer):
+                judge = evaluate_optax
+                report.say(f"{name} does not act on each parameter alone: run on {_layout(target)}")
+            else:
+                for sentence in task_out_of_range(optimizer, target, num_steps=num_steps, seed=seed):
+                    report.say(sentence)
+            with foreign(f"{shortened(name)} cannot take a step"):
+                result = judge(
+                    judged, target, name=name, task_name=where.name, problems=problems, seed=seed, num_steps=num_steps
+                )
             mean, low, high = stage.mean_interval(result.table["meta_objective"].to_numpy())
             lost = int((~np.isfinite(result.table["meta_objective"])).sum())
             diverged = f"; diverged on {lost} of them" if lost else ""
@@ -103,6 +115,14 @@ def evaluate(
         write_table(out, rounded(pd.concat([result.table for result in results])))
     if curves:
         write_table(curves, rounded(pd.concat([result.curves for result in results])))
+
+
+def _layout(task: Any) -> str:
+    """The arrays of a task, in words."""
+    from reopt.evaluation.evaluate_optax import names_of
+
+    names = ["/".join(path) for path in names_of(task)]
+    return f"its arrays {', '.join(names[:2])}, ..., {names[-1]}" if len(names) > 2 else f"one vector, {names[0]}"
 
 
 def _told_apart(names: list[str], subjects: list[str]) -> list[str]:

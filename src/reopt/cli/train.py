@@ -36,7 +36,7 @@ def metatrain(
 ) -> None:
     """Meta-train a learned optimizer; a run that was killed goes on where it stopped.
 
-    Writes best.safetensors, last.safetensors, training.csv and provenance.json to the folder.
+    Writes best.safetensors, last.safetensors, training.csv.gz and provenance.json to the folder.
     """
 
     import pandas as pd
@@ -49,7 +49,7 @@ def metatrain(
     use_cores(threads)
     read = Slice(config, "metatrain", task=task, optimizer=optimizer)
     settings = with_recipe(read.learned(optimizer), recipe, f"{config}: {optimizer} on {task}")
-    outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv", "provenance.json")]
+    outputs = [out / name for name in ("best.safetensors", "last.safetensors", "training.csv.gz", "provenance.json")]
     writable(*outputs)
     if state and state.resolve() in (path.resolve() for path in outputs):
         raise ReoptError(f"--state {state} is an output of this run: it would be removed in the end")
@@ -72,7 +72,7 @@ def metatrain(
         )
     stage.write_best(out / "best.safetensors", final, description)
     stage.write_last(out / "last.safetensors", final, description)
-    write_table(out / "training.csv", pd.DataFrame(stage.log_columns(final)))
+    write_table(out / "training.csv.gz", pd.DataFrame(stage.log_columns(final)))
     read.record(out / "provenance.json", [recipe] if recipe else [], seed=seed, data=read.data())
     state_file.unlink(missing_ok=True)
 
@@ -97,7 +97,7 @@ def search(
 
     use_cores(threads)
     read = Slice(config, "search", task=task)
-    writable(*(out / f"recipe.{suffix}" for suffix in ("csv", "json", "provenance.json")))
+    writable(*(out / f"recipe.{suffix}" for suffix in ("csv.gz", "json", "provenance.json")))
     settings = read.learned(read.search.optimizer)
     identity = json.dumps({"settings": read.plain(), "code": read.code()}, sort_keys=True)
     states = Path(".reopt/search") / f"{task}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
@@ -129,7 +129,7 @@ def tune(
 ) -> None:
     """Tune a classical optimizer by random search.
 
-    Writes BASELINE.csv (every draw), BASELINE.json (the winner) and BASELINE.provenance.json to the folder.
+    Writes BASELINE.csv.gz (every draw), BASELINE.json (the winner) and BASELINE.provenance.json to the folder.
     """
     from reopt.cli.progress import Reporter
     from reopt.core.tables import rounded, write_json, write_table
@@ -137,7 +137,7 @@ def tune(
     from reopt.training import tune as stage
 
     read = Slice(config, "tune", task=task, baseline=baseline)
-    writable(*(out / f"{baseline}.{suffix}" for suffix in ("csv", "json", "provenance.json")))
+    writable(*(out / f"{baseline}.{suffix}" for suffix in ("csv.gz", "json", "provenance.json")))
     with Reporter(f"tune {task} {baseline}", log) as report:
         report.say(f"{read.of_baselines('draws')} draws on {read.of_baselines('problems')} problems")
         table, winner = stage.tune(
@@ -152,6 +152,6 @@ def tune(
         )
         edge = f"; at the edge of its range: {', '.join(winner['at_edge'])}" if winner["at_edge"] else ""
         report.say(f"best meta-objective {winner['meta_objective']:.4f}{edge}")
-    write_table(out / f"{baseline}.csv", rounded(table))
+    write_table(out / f"{baseline}.csv.gz", rounded(table))
     write_json(out / f"{baseline}.json", winner)
     read.record(out / f"{baseline}.provenance.json", data=read.data())

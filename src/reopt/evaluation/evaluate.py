@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Int, PRNGKeyArray
-from scipy import stats
+from scipy.special import ndtri
 
 from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import Run, meta_objective, unroll
@@ -41,7 +41,7 @@ def mean_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, 
     """Mean over the first axis and its normal-approximation confidence interval: (mean, low, high)."""
     with np.errstate(all="ignore"):  # of runs that left the numbers
         mean = np.mean(values, axis=0)
-        half = stats.norm.ppf(0.5 + confidence / 2) * np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
+        half = ndtri(0.5 + confidence / 2) * np.std(values, axis=0, ddof=1) / np.sqrt(len(values))
         return mean, mean - half, mean + half
 
 

@@ -18,11 +18,13 @@ from jaxtyping import Float
 from reopt.core.errors import ReoptError
 from reopt.examination.agreement import pairs
 from reopt.examination.examination import Examination, examine
-from reopt.examination.foretell import Foretelling
+from reopt.examination.foretell import Foretelling, curvatures_of
+from reopt.examination.matrix import read_matrix
 from reopt.examination.trajectories import Componentwise, updates
 from reopt.mechanisms.base import UNDETERMINED
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.optax_bridge import NotComponentWise, from_optax
+from reopt.optimizers.refusals import MORE, RANDOM
 from reopt.optimizers.torch_bridge import words as torch_optimizers
 from reopt.shipped.cards import cards, load_shipped
 from reopt.tasks.base import Task
@@ -108,7 +110,8 @@ def entry(subject: Subject) -> Entry:
     try:
         optimizer = given if isinstance(given, Optimizer) else from_optax(given, decay=True)
     except NotComponentWise as error:
-        return Entry(facts | {"kind": error.kind, "note": str(error)}, None, None)
+        facts |= {"kind": error.kind, "note": str(error)}
+        return Entry(facts if error.kind in (MORE, RANDOM) else facts | {"matrix": _on_matrices(given)}, None, None)
     facts |= {"kind": "component-wise", "note": _note(optimizer), "answers": _rounded(answers(optimizer))}
     try:
         found = examine(optimizer, task, num_steps=num_steps, problems=PROBLEMS, name=subject.name)
@@ -129,12 +132,20 @@ def entry(subject: Subject) -> Entry:
     ]
     facts["sparks"] = {"update": _update_spark(found), "impulse": _impulse_spark(found)}
     facts["pairs"] = [sum(pair.agree for pair in compared), len(compared)]
-    told = Foretelling(found, _curvatures(task))
+    told = Foretelling(found, curvatures_of(task))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runs beyond the edge overflow
         facts["foretold"] = told.sentences()
         facts["largest_stable"] = None if told.refusal else _short(told.threshold)
     return Entry(facts, found, told)
+
+
+def _on_matrices(given: Any) -> list[str]:
+    """What acts on arrays, as `reopt matrix` tells it."""
+    try:
+        return read_matrix(given).sentences()
+    except ReoptError as error:
+        return [str(error)]
 
 
 def _note(optimizer: Optimizer) -> str:
@@ -171,13 +182,6 @@ def _few(points: np.ndarray) -> list[list[float]]:
         return []
     chosen = np.unique(np.linspace(0, len(points) - 1, SPARK).round().astype(int))
     return [[float(f"{value:.4g}") for value in points[at]] for at in chosen]
-
-
-def _curvatures(task: Task) -> tuple[float, float] | None:
-    if not hasattr(task, "log10_eigenvalues"):
-        return None
-    low, high = task.log10_eigenvalues
-    return 10.0**low, 10.0**high
 
 
 def _short(value: float) -> float | str:

@@ -123,8 +123,9 @@ class Foretelling:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The sentences as a table: what, at, foretold, seen, agrees, words."""
-        return pd.DataFrame(self.rows, columns=list(COLUMNS))
+        """The sentences as a table: what, at, foretold, seen, agrees, words; of what is not foretold the reason."""
+        refused = [Foretold(NOT_FORETOLD, np.nan, np.nan, np.nan, None, self.refusal)] if self.refusal else []
+        return pd.DataFrame([*refused, *self.rows], columns=list(COLUMNS))
 
     @cached_property
     def stability(self) -> pd.DataFrame:
@@ -312,6 +313,10 @@ class Foretelling:
         if not self.refusal:
             save(self.figure[0], *(folder / f"foretold.{kind}" for kind in formats))
 
+    def write_table(self, file: Path) -> None:
+        """foretold.csv alone, as `file`."""
+        write_table(file, rounded(self.table))
+
     @property
     def figure(self) -> "tuple[Figure, str]":
         """(figure, caption). **Raises** `ReoptError` where nothing is foretold by a linearization."""
@@ -354,15 +359,20 @@ def foretell(
     if not isinstance(optimizer, Optimizer):
         optimizer = from_optax(optimizer)
     found = Examination(optimizer, task, replace(settings or Settings(), **changes), name=name)
-    if curvatures is None and hasattr(task, "log10_eigenvalues"):
-        low, high = task.log10_eigenvalues
-        curvatures = 10.0**low, 10.0**high
-    result = Foretelling(found, curvatures)
+    result = Foretelling(found, curvatures or curvatures_of(task))
     say(f"where {name} rests")
     _ = result.refusal
     say("runs")
     _ = result.rows
     return result
+
+
+def curvatures_of(task: Task) -> tuple[float, float] | None:
+    """The lowest and the highest curvature of a task, where it says so."""
+    if not hasattr(task, "log10_eigenvalues"):
+        return None
+    low, high = task.log10_eigenvalues
+    return 10.0**low, 10.0**high
 
 
 def _shrunk(errors: np.ndarray) -> float:

@@ -11,7 +11,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "linearization": ("linearization.npz",),
     "modes": ("modes.csv",),
     "impulse": ("impulse.csv",),
-    "linearized": ("linearized.csv", "linearized_problems.csv"),
+    "linearized": ("linearized.csv", "linearized_problems.csv.gz"),
     "pca": ("pca.npz",),
     "update_functions": ("update_functions.csv.gz",),
     "clipping": ("clipping.csv",),

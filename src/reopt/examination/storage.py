@@ -34,7 +34,7 @@ _DIGITS = {  # significant digits of what is large, and drawn; tables that are r
     "adaptation_functions.csv.gz": 7,
     "operating_functions.csv.gz": 7,
     "linearized.csv": 9,
-    "linearized_problems.csv": 9,
+    "linearized_problems.csv.gz": 9,
     "gradient_density.csv": 9,
     "schedule.csv": 9,
     "adaptation.csv": 9,
@@ -43,7 +43,7 @@ COLUMNS: dict[str, str] = {
     "modes.csv": "mode beta_real beta_imag alpha_real alpha_imag magnitude timescale participation gain | kind",
     "impulse.csv": "lag response linear modes |",
     "linearized.csv": "step learned linearized |",
-    "linearized_problems.csv": "problem learned linearized |",
+    "linearized_problems.csv.gz": "problem learned linearized |",
     "update_functions.csv.gz": "shift gradient update slope | place",
     "clipping.csv": "shift slope_at_zero jump threshold half_slope_positive half_slope_negative corner asymmetry "
     "hardness fraction_beyond_half_slope saturation far_saturation | place",

@@ -303,7 +303,8 @@ def caption(tasks: Mapping[str, pd.DataFrame]) -> str:
         numbers = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
         said.append(f"{block.title or 'all recipes'}: {numbers}")
     return (
-        f"The paper's claims (T) and what the examination finds, by mechanism, with their verdicts ({'; '.join(said)})."
+        f"The paper's claims (T), one from the theory of linear methods (L), and what the examination finds, by"
+        f" mechanism, with their verdicts ({'; '.join(said)})."
         " A row a claim, a column a task and an optimizer with its number of meta-training seeds. The colour says"
         " whether the claim holds, holds in part, or fails, by the criteria of the config: over seeds it is"
         " the middle grade, the lower one of two. In a cell stands the effect, over seeds its mean, and its 95%"

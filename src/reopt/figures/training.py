@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reopt.figures.view import View
 
 CATEGORY = "Task and training"
-READS = {"learned": ("optimizers/{subject}/training.csv",)}
+READS = {"learned": ("optimizers/{subject}/training.csv.gz",)}
 
 Runs = Mapping[str, pd.DataFrame]
 
@@ -92,7 +92,7 @@ def draw_gradient(ax: Axes, runs: Runs) -> None:
 
 def data(view: "View") -> Runs:
     """One task's meta-training curves by run. **Raises** `ReoptError`."""
-    return {run: view.table(f"optimizers/{run}/training.csv") for run in view.subjects["learned"]}
+    return {run: view.table(f"optimizers/{run}/training.csv.gz") for run in view.subjects["learned"]}
 
 
 @styled

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from reopt.figures.view import View
 
 CATEGORY = "Task and training"
-READS = {"baselines": ("baselines/{subject}.csv", "baselines/{subject}.json")}
+READS = {"baselines": ("baselines/{subject}.csv.gz", "baselines/{subject}.json")}
 
 BEST = 5
 """Draws that are shown in their ranges."""
@@ -106,7 +106,7 @@ def parameters(data: Tuning) -> list[str]:
 def data(view: "View") -> dict[str, Tuning]:
     """The draws and the winner of each baseline of one task. **Raises** `ReoptError`."""
     return {
-        name: Tuning(view.table(f"baselines/{name}.csv"), view.json(f"baselines/{name}.json"))
+        name: Tuning(view.table(f"baselines/{name}.csv.gz"), view.json(f"baselines/{name}.json"))
         for name in view.subjects["baselines"]
     }
 

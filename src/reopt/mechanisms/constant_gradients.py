@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
-from scipy import stats
+from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
 from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians
@@ -499,7 +499,7 @@ def _power(arms: list[pd.DataFrame], column: str, confidence: float) -> tuple[fl
     across, along = np.concatenate(x), np.concatenate(y)
     slope = float(across @ along / (across @ across))
     error = np.sqrt(np.sum(np.square(along - slope * across)) / freedom / (across @ across))
-    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * error)
+    half = float(stdtrit(freedom, 0.5 + confidence / 2) * error)
     return slope, slope - half, slope + half
 
 
@@ -510,4 +510,6 @@ def _monotone(arm: pd.DataFrame, column: str) -> float | None:
     rates = part[column].to_numpy()
     if np.ptp(rates) <= 1e-9 * np.abs(rates).max():
         return 0.0
+    from scipy import stats  # takes seconds to import, which most jobs need not spend
+
     return float(stats.spearmanr(part["size"], rates).statistic)

@@ -589,6 +589,10 @@ class ClaimsConfig(Section):
     exponent: AtMost = Field(
         default=AtMost(holds=-0.5, in_part=-0.15), description="T15: log-log slope of rate against gradient beyond g90"
     )
+    beyond_linear: AtLeast = Field(
+        default=AtLeast(holds=0.5, in_part=0.1),
+        description="L1: share of the gain over Polyak's momentum that no linear method has",
+    )
 
     @field_validator("schedule_peak")
     @classmethod

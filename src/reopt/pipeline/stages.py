@@ -90,6 +90,8 @@ def stage(config: dict[str, Any], name: str, *, task: str, optimizer: str = "", 
         return Stage((*_SUBJECT, "reopt.evaluation.shift", *problem), _task(task, block(config, task, "evaluation")))
     if name == "control":
         return Stage((*_SUBJECT, "reopt.examination.control", *problem), _task(task, "analysis.controls"))
+    if name == "foretell":
+        return Stage((*_SUBJECT, "reopt.examination.foretell", *problem), _task(task))
     if name in PARTS or name == "causes":
         modules, reads = (PARTS[name].modules, PARTS[name].keys) if name in PARTS else _ABLATION
         if name == "verdicts":

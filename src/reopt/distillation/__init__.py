@@ -1,0 +1,1 @@
+"""Learned optimizers distilled to rules of a few numbers, written out as code."""

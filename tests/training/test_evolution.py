@@ -1,0 +1,112 @@
+"""Evolution strategies: unbiased where the gradient is known, the sign of its differences, and training that helps."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reopt.optimizers.base import Optimizer
+from reopt.optimizers.classical import Momentum
+from reopt.optimizers.joint import Inputs, Joint, Layout, State
+from reopt.optimizers.star import create_star
+from reopt.tasks.family import BATCHES, HELD_OUT, POINTS, Family
+from reopt.tasks.quadratic import Quadratic
+from reopt.training.evolution import Recipe, estimate, objectives, train_joint
+
+
+class Plain(Joint):
+    """A heavy ball as a `Joint` that senses nothing; what is trained is log rate and log (1 - momentum)."""
+
+    numbers: Any
+
+    def start(self, layout: Layout, params: Any) -> State:
+        del layout
+        return State(jnp.zeros((*params.shape, 1), params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Any, Any]:
+        del layout, state, inputs
+        return (), ()
+
+    def one(self, context: Any) -> Optimizer:
+        del context
+        return Momentum(jnp.exp(self.numbers[0]), 1 - jnp.exp(self.numbers[1]))
+
+
+BALL = Plain(jnp.log(jnp.asarray([0.3, 0.3])))
+
+
+def smoothed(task: Any, *, problems: int, num_steps: int, deviation: float, draws: int) -> np.ndarray:
+    """Gradient of the objective smoothed by the deviation: the mean of exact gradients at moved weights."""
+
+    def exact(numbers: Any, key: Any) -> Any:
+        batch = task.sample_batch(key, problems)
+        return jax.grad(lambda n: objectives(Plain(n), task, batch, num_steps).mean())(numbers)
+
+    keys = jax.random.split(jax.random.key(7), draws)
+    noise = deviation * jax.random.normal(jax.random.key(8), (draws, 2))
+    found = jax.jit(jax.vmap(exact))(BALL.numbers + noise, keys)
+    return np.asarray(found.mean(axis=0))
+
+
+def test_it_is_unbiased_on_quadratics() -> None:
+    task, sizes = Quadratic(3), {"num_steps": 12, "deviation": 0.05}
+    keys = jax.random.split(jax.random.key(0), 400)
+    every = jax.jit(jax.vmap(lambda key: estimate(BALL, task, key, problems=8, **sizes)[1].numbers))(keys)
+    mean, error = np.asarray(every.mean(axis=0)), np.asarray(every.std(axis=0)) / np.sqrt(len(keys))
+    truth = smoothed(task, problems=8, draws=400, **sizes)
+    assert (np.abs(mean - truth) < 4 * error + 0.02 * np.abs(truth)).all(), (mean, truth, error)
+
+
+def test_with_signs_it_points_the_same_way() -> None:
+    task = Quadratic(3)
+    sizes = {"problems": 512, "num_steps": 12, "deviation": 0.02}
+    plain = np.asarray(estimate(BALL, task, jax.random.key(1), **sizes)[1].numbers)
+    signs = np.asarray(estimate(BALL, task, jax.random.key(1), sign=True, **sizes)[1].numbers)
+    assert plain @ signs / np.linalg.norm(plain) / np.linalg.norm(signs) > 0.9
+
+
+def test_what_diverges_counts_as_ten() -> None:
+    task = Quadratic(3)
+    batch = task.sample_batch(jax.random.key(0), 4)
+    np.testing.assert_allclose(objectives(Plain(jnp.log(jnp.asarray([1e6, 0.3]))), task, batch, 20), 10.0)
+
+
+def test_training_finds_a_better_heavy_ball() -> None:
+    recipe = Recipe(outer_steps=60, problems=32, rate=0.05, validation=64, every=10)
+    task = Quadratic()
+    found = train_joint(BALL, task, recipe, num_steps=20, seed=0)
+    before = float(objectives(BALL, task, task.sample_batch(jax.random.key(5), 256), 20).mean())
+    after = float(objectives(found.joint, task, task.sample_batch(jax.random.key(5), 256), 20).mean())
+    assert after < 0.8 * before
+    assert found.validation == pytest.approx(found.seen.min())
+    again = train_joint(BALL, task, recipe, num_steps=20, seed=0)
+    np.testing.assert_array_equal(again.seen, found.seen)
+
+
+@pytest.mark.long
+def test_star_learns() -> None:
+    task = Family(log10_rho=(0.0, 0.0))
+    star = create_star(jax.random.key(0), nominal_scale=0.1, step_scale=0.03)
+    recipe = Recipe(outer_steps=40, problems=16, validation=64, every=10)
+    found = train_joint(star, task, recipe, num_steps=50, seed=0)
+    batch = task.sample_batch(jax.random.key(9), 128)
+    assert float(objectives(found.joint, task, batch, 50).mean()) < float(objectives(star, task, batch, 50).mean())
+
+
+def test_problems_of_the_family_differ_in_what_they_say() -> None:
+    task = Family()
+    batch = task.sample_batch(jax.random.key(3), 400)
+    assert batch.points.shape == (400, 2, POINTS + HELD_OUT)
+    assert set(np.unique(batch.batch)) == set(BATCHES)
+    assert set(np.unique(batch.activation)) == {0, 1, 2}
+    logs = np.log10(batch.rho)
+    assert -1 <= logs.min() < -0.8
+    assert 0.8 < logs.max() <= 1
+    assert 0.4 < float(batch.moons.mean()) < 0.6
+    held = jax.vmap(task.validation)(batch, batch.start)
+    assert bool(jnp.isfinite(held).all())
+    one = jax.tree.map(lambda leaf: leaf[0], batch)
+    half = one._replace(rho=one.rho / 2)
+    np.testing.assert_allclose(task.loss(half, 2 * one.start, 3), task.loss(one, one.start, 3), rtol=1e-5)
