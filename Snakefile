@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 
+from reopt.cli.warm import announce
 from reopt.mechanisms.registry import mechanism_modules
 from reopt.pipeline.claims import claims_files
 from reopt.pipeline.config import filled, read_yaml
@@ -48,6 +49,7 @@ try:
 except SnakedvcError as error:
     sys.exit(f"error: {error}")
 os.environ.update(REOPT_PROGRESS="lines", REOPT_DIE_WITH_PARENT="1")
+announce()  # the jobs share what they import
 # Subjects of one kind are examined by the same compiled programs.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.abspath(".reopt/compiled"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

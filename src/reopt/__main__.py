@@ -1,5 +1,5 @@
 """`python -m reopt` is the command `reopt`."""
 
-from reopt.cli.app import main
+from reopt.cli.warm import main
 
 main()

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pandas as pd
 import pytest
 
 from reopt.cli import app as cli
 from reopt.core.errors import ReoptError
-from reopt.distillation.ladder import Trained
-from reopt.distillation.run import FILES, Distillation
+from reopt.distillation.ladder import Recipe, Trained
+from reopt.distillation.run import FILES, Distillation, distil
+from reopt.examination.settings import Settings
 from reopt.figures import distilled
+from reopt.optimizers.classical import Momentum
 from reopt.optimizers.rules import Rule, heavy_ball, rule
+from reopt.tasks.quadratic import Quadratic
 
 START = heavy_ball(0.5, 0.8, largest=3.0, usual=0.3)
 
@@ -45,7 +49,8 @@ def planted() -> Distillation:
         "rule-2": rung((), 0.0800),
     }
     sizes = {name: one.rule.size for name, one in rules.items()} | {"gru-1": 12}
-    return Distillation("it", objectives, kinds, sizes, rules, {"task": "quadratic"})
+    about = {"task": "quadratic", "recipe": {"outer_steps": 800}}
+    return Distillation("it", objectives, kinds, sizes, rules, {"momentum": 0.1, "adam": 0.12}, about)
 
 
 def test_each_keeps_its_share_of_the_gain(planted: Distillation) -> None:
@@ -68,6 +73,12 @@ def test_the_smallest_rule_that_is_nearly_as_good_is_written_out(planted: Distil
     assert any("keeps 50% [50%, 50%] of the gain over momentum" in line for line in planted.sentences())
 
 
+def test_where_no_rule_is_better_than_the_baseline_the_best_is_written_out(planted: Distillation) -> None:
+    rules = {"rule-10": rung(("gate", "clip", "gain"), 0.11), "rule-2": rung((), 9.0)}
+    poor = Distillation("it", planted.objectives, planted.kinds, planted.sizes, rules, {"momentum": 0.1}, planted.about)
+    assert poor.chosen == "rule-10"
+
+
 def test_files_hold_the_rule_and_every_number(planted: Distillation, tmp_path: Path) -> None:
     planted.write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {*FILES, "distilled.svg", "distilled.png"}
@@ -82,7 +93,7 @@ def test_files_hold_the_rule_and_every_number(planted: Distillation, tmp_path: P
 
 
 def test_without_a_baseline_there_is_no_share(planted: Distillation) -> None:
-    alone = Distillation("it", {"it": np.ones(3)}, {"it": "subject"}, {}, planted.rules, planted.about)
+    alone = Distillation("it", {"it": np.ones(3)}, {"it": "subject"}, {}, planted.rules, {}, planted.about)
     with pytest.raises(ReoptError, match="no tuned baseline"):
         _ = alone.table
 
@@ -105,6 +116,26 @@ def test_the_command_writes_a_rule_that_runs(tmp_path, monkeypatch, capsys) -> N
     transformation = space["rule"]()
     update, _ = transformation.update({"w": jnp.full(3, 0.1)}, transformation.init(params), params)
     assert (np.asarray(update["w"]) < 0).all()
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_trained() -> None:
+    task = Quadratic()
+    with pytest.raises(ReoptError, match="no tuned baseline"):
+        distil(Momentum(0.1, 0.9), task, rivals={})
+    with pytest.raises(ReoptError, match="called 'gru-1' is among"):
+        distil(Momentum(0.1, 0.9), task, rivals={"adam": Momentum(0.1, 0.9)}, name="gru-1")
+    with pytest.raises(ReoptError, match="no part of a rule is called 'gat'"):
+        distil(Momentum(0.1, 0.9), task, rivals={}, parts=("gat",))
+
+
+def test_an_adaptive_optimizer_has_a_start_that_does_not_diverge() -> None:
+    """At rest Adam's answer to a pulse is its rate over eps, 2e6; on the gradients that it meets it is far less."""
+    task, settings = Quadratic(), Settings(num_steps=40, evaluation_problems=64)
+    recipe = Recipe(outer_steps=4, problems=16, validation=64, every=4)
+    rivals = {"momentum": Momentum(30.0, 0.9)}  # diverges
+    found = distil(optax.adam(0.02), task, settings, rivals=rivals, parts=(), recipe=recipe, networks=(), name="it")
+    assert found.rules["rule-2"].validation < 1.0
+    assert found.chosen == "rule-2"
 
 
 @pytest.mark.parametrize("words", ["--parts gat", "--parts clip,clip"])

@@ -107,6 +107,21 @@ def test_labels_know_the_names_of_the_task_or_are_refused() -> None:
     assert caught.value.kind == BY_NAME
 
 
+def test_labels_in_the_form_of_the_tasks_own_arrays_fit_them() -> None:
+    """They fit no other arrays; the first layer is left where it is, or a part is looked up by its name."""
+    rules = {"slow": optax.set_to_zero(), "fast": optax.sgd(0.3)}
+    labels = {"layer_0": "slow", "layer_1": "slow", "layer_2": "slow"}
+    np.testing.assert_allclose(objectives(optax.multi_transform(rules, labels)), 1.0, rtol=1e-6)
+    assert (objectives(optax.multi_transform(rules, labels | {"layer_2": "fast"})) < 1.0).all()
+
+    def looked_up(params: Any) -> Any:
+        return {name: "fast" if name == "layer_2" else "slow" for name in params} | {"layer_0": "slow"}
+
+    assert (objectives(optax.multi_transform(rules, looked_up)) < 1.0).all()
+    with pytest.raises(NotComponentWise):
+        objectives(optax.multi_transform(rules, {"encoder": "fast"}))
+
+
 def test_random_numbers_and_further_arguments_are_still_refused() -> None:
     asked = {"name": "it", "task_name": "two_moons", "problems": 2, "seed": 0, "num_steps": 2}
     for transformation in (optax.chain(optax.sgd(0.1), optax.add_noise(0.1, 0.5, 0)), optax.polyak_sgd()):

@@ -12,7 +12,7 @@ import pytest
 import reopt
 from reopt.cli import app as cli
 from reopt.core.errors import ReoptError
-from reopt.examination.matrix import ELEMENT, FILES, PLACE, RANDOM, SPECTRAL, TENSOR, read_matrix
+from reopt.examination.matrix import ELEMENT, FILES, PLACE, RANDOM, SPECTRAL, TENSOR, UNTOLD, read_matrix
 
 
 class _Factors(NamedTuple):
@@ -101,6 +101,11 @@ RULES = {
     "clip by block": (optax.chain(optax.clip(0.1), optax.clip_by_block_rms(0.05)), TENSOR),
     "rows": (by_place(), PLACE),
     "chance": (by_chance(), RANDOM),
+    "noise": (optax.chain(optax.add_noise(0.1, 0.5, 0), optax.sgd(0.1)), RANDOM),
+    "muon, every eighth step": (optax.MultiSteps(optax.contrib.muon(0.1), 8), SPECTRAL),
+    "muon in bfloat16": (optax.contrib.muon(0.1, mu_dtype=jnp.bfloat16), UNTOLD),
+    "sgd in bfloat16": (optax.sgd(0.1, momentum=0.9, accumulator_dtype=jnp.bfloat16), ELEMENT),
+    "muon in float32": (optax.contrib.muon(0.1, mu_dtype=jnp.float32), SPECTRAL),
 }
 
 
@@ -143,6 +148,58 @@ def test_muons_momentum_is_read_behind_its_map(beta: float, nesterov: bool) -> N
     np.testing.assert_allclose(found.response, truth / truth.sum(), atol=1e-8)
 
 
+def newton_schulz(value: np.ndarray) -> np.ndarray:
+    value = value / (np.linalg.norm(value) + 1e-8)
+    for _ in range(5):
+        value = 3.4445 * value - 4.775 * value**3 + 2.0315 * value**5
+    return value
+
+
+def test_the_map_is_that_of_the_first_update_that_moves_and_has_no_decay_in_it() -> None:
+    """A warm-up gives nothing at step 0 and 0.02 / 100 at step 1; a decay acts on parameters, which are 0."""
+    sizes = np.geomspace(1.0, 1e-5, 3)
+    for rule, rate in (
+        (optax.contrib.muon(optax.linear_schedule(0.0, 0.02, 100)), 2e-4),
+        (optax.contrib.muon(0.02, weight_decay=0.1), 0.02),
+    ):
+        found = read_matrix(rule, (4, 3))
+        one = found.spectral_map[found.spectral_map["scale"] == 1.0]
+        np.testing.assert_allclose(one["singular_out"], rate * newton_schulz(sizes), rtol=1e-5)
+        assert found.by_value == (rate == 0.02)
+
+
+def behind_a_norm(*before: optax.GradientTransformation) -> optax.GradientTransformation:
+    return optax.chain(*before, optax.contrib.normalize(), optax.sgd(0.1))
+
+
+def test_memory_that_is_no_exponential_is_read_too() -> None:
+    """Optimistic: 1.5 of the gradient, -0.5 of the last. A mean of two: a half each. Two averages of 0.9 and 0.99,
+    a half each: 0.5 (0.1 + 0.01) at once, the rest later."""
+    optimistic = read_matrix(behind_a_norm(optax.scale_by_optimistic_gradient(1.0, 0.5)), (4, 3)).momentum
+    assert (optimistic.memory, optimistic.whole) == (pytest.approx(-0.5, abs=1e-8), True)
+    assert np.isnan(optimistic.beta)
+
+    def of_two() -> optax.GradientTransformation:
+        def update(g: Any, last: Any, params: Any = None) -> Any:
+            return jax.tree.map(lambda a, b: (a + b) / 2, g, last), g
+
+        return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
+
+    mean = read_matrix(behind_a_norm(of_two()), (4, 3)).momentum
+    assert mean.memory == pytest.approx(0.5, abs=1e-8)
+
+    def two_averages() -> optax.GradientTransformation:
+        def update(g: Any, kept: Any, params: Any = None) -> Any:
+            kept = [jax.tree.map(lambda m, one, b=b: b * m + (1 - b) * one, m, g) for b, m in zip((0.9, 0.99), kept, strict=True)]
+            return jax.tree.map(lambda a, b: (a + b) / 2, *kept), kept
+
+        return optax.GradientTransformation(lambda params: [jax.tree.map(jnp.zeros_like, params)] * 2, update)
+
+    both = read_matrix(behind_a_norm(two_averages()), (4, 3)).momentum
+    assert both.whole
+    assert both.memory == pytest.approx(1 - 0.055, abs=1e-4)
+
+
 def test_a_norm_has_no_memory_and_a_clip_counts_the_size() -> None:
     found = read_matrix(RULES["global norm"][0])
     assert not found.scale_free
@@ -162,6 +219,10 @@ def test_planted_shampoo_makes_all_singular_values_one() -> None:
 def test_what_is_not_read_says_why() -> None:
     with pytest.raises(ReoptError, match="acts by element: a spectral map is read of what acts by singular values"):
         _ = read_matrix(optax.adam(0.1)).spectral_map
+    with pytest.raises(ReoptError, match="moves the matrix at 0 of 512 steps: nothing can be told"):
+        read_matrix(optax.set_to_zero())
+    with pytest.raises(ReoptError, match="not finite"):
+        read_matrix(optax.chain(optax.sgd(0.1), optax.scale(float("nan"))))
     with pytest.raises(ReoptError, match="two at least"):
         read_matrix(optax.adam(0.1), (1, 6))
     with pytest.raises(ReoptError, match="no optax transformation"):

@@ -47,8 +47,8 @@ def distil(
     """Distil an optimizer: meta-train rules of fewer and fewer numbers to take its place, and say what each keeps.
 
     Writes rule.py (an optax transformation, numbers as literals, no import of reopt), rule_torch.py, distilled.json
-    (the numbers of every rule), distilled.csv (a row an optimizer) and the figure distilled. Takes minutes: each of up
-    to seven rules is trained, and each part tried without. Works in any folder.
+    (the numbers of every rule), distilled.csv (a row an optimizer) and the figure distilled. Takes a
+    quarter of an hour or more: each of up to seven rules is trained, and each part tried without. Works in any folder.
     """
     from reopt.cli.progress import Reporter
     from reopt.distillation.ladder import Recipe
@@ -71,6 +71,7 @@ def distil(
     writable(*(out / file for file in (*FILES, "distilled.svg", "distilled.png")))
     name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results)
     group = next(size for size in range(min(16, batch), 0, -1) if batch % size == 0)
+    group = group if group >= 8 else batch  # the median of a few is that of none
     recipe = Recipe(outer_steps=outer_steps, problems=batch, clipping=CotangentClipping(4.0, group))
     with Reporter(f"distil {name}", log) as report:
         cache = None if no_cache else cache_folder()

@@ -122,7 +122,9 @@ def _layout(task: Any) -> str:
     from reopt.evaluation.evaluate_optax import names_of
 
     names = ["/".join(path) for path in names_of(task)]
-    return f"its arrays {', '.join(names[:2])}, ..., {names[-1]}" if len(names) > 2 else f"one vector, {names[0]}"
+    if len(names) == 1:
+        return f"one vector, {names[0]}"
+    return f"its arrays {', '.join(names[:2])}{f', ..., {names[-1]}' if len(names) > 2 else ''}"
 
 
 def _told_apart(names: list[str], subjects: list[str]) -> list[str]:

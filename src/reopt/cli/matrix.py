@@ -9,7 +9,7 @@ from reopt.cli.app import app
 from reopt.cli.options import LogFile
 from reopt.core.errors import ReoptError, shortened
 
-LARGEST = 512  # rows or columns: a few thousand steps of it are taken
+LARGEST = 64  # rows or columns: thousands of steps of it are taken
 
 
 @app.command()

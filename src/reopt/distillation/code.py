@@ -50,6 +50,8 @@ def rule() -> optax.GradientTransformation:
 
     def update(gradients: Any, state: State, params: Any = None) -> tuple:
         leaves, form = jax.tree.flatten(gradients)
+        if not leaves:
+            return gradients, state._replace(time=state.time + 1)
         kept = [jax.tree.leaves(one) for one in state[1:]]
         found = [element(g, state.time.astype(g.dtype), *of_leaf) for g, *of_leaf in zip(leaves, *kept)]
         updates, *new = (jax.tree.unflatten(form, list(parts)) for parts in zip(*found))

@@ -1,6 +1,7 @@
 """A learned optimizer distilled: a ladder of rules beside tuned baselines and networks of as few numbers, all judged
 on the same held-out problems."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,19 +16,23 @@ from reopt.core.errors import ReoptError
 from reopt.core.limits import CEILING
 from reopt.core.tables import rounded, write_table, write_text
 from reopt.distillation.code import optax_code, torch_code
-from reopt.distillation.ladder import Recipe, Trained, kept_share, ladder
+from reopt.distillation.ladder import Recipe, Trained, best_start, kept_share, ladder, validation_objective
 from reopt.dynamics.linear_theory import best_linear
 from reopt.evaluation.evaluate import evaluate
+from reopt.evaluation.keys import problem_key
 from reopt.examination.effects import one_mode
 from reopt.examination.examination import Examination
 from reopt.examination.settings import Settings
 from reopt.library import metatrain, tune
 from reopt.mechanisms.update_function import gradient_limit
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.classical import Momentum
 from reopt.optimizers.learned import LearnedOptimizer
-from reopt.optimizers.rules import PARTS, heavy_ball
+from reopt.optimizers.optax_bridge import from_optax
+from reopt.optimizers.rules import PARTS, heavy_ball, numbers_of
 from reopt.pipeline.setting import RIVALS
 from reopt.tasks.base import Task
+from reopt.training.tune import EveryDrawDiverged
 from reopt.version import __version__
 
 if TYPE_CHECKING:
@@ -39,7 +44,8 @@ FILES = ("rule.py", "rule_torch.py", "distilled.json", "distilled.csv")
 NETWORKS = (1, 2, 4)  # units of the GRUs beside the rules
 ENOUGH = 0.95  # share of what the best rule gains, with which a smaller one is taken
 SUBJECT, RULE, NETWORK, BASELINE, THEORY = "subject", "rule", "network", "baseline", "theory"
-MOST_MOMENTUM = 0.995
+MOMENTA = (0.05, 0.995)  # with which a rule begins
+SLOWER = (1.0, 0.1, 0.01)  # times a rate that was read
 
 Say = Callable[[str], None]
 
@@ -48,7 +54,8 @@ class Distillation:
     """Rules of fewer and fewer numbers in place of an optimizer, and what each keeps; printed, a table.
 
     **Arguments:** `objectives` are the meta-objectives of each optimizer on the same problems, by name; `kinds` says
-    what each is; `rules` are the trained rules by name, the one with all parts first; `about` stands in the files.
+    what each is; `rules` are the trained rules by name, the one with all parts first; `validated` has the objectives of
+    the baselines on the validation problems of the rules; `about` stands in the files.
     """
 
     def __init__(
@@ -58,10 +65,11 @@ class Distillation:
         kinds: Mapping[str, str],
         sizes: Mapping[str, int],
         rules: Mapping[str, Trained],
+        validated: Mapping[str, float],
         about: Mapping[str, Any],
     ) -> None:
         self.subject, self.objectives, self.kinds, self.sizes = subject, objectives, kinds, sizes
-        self.rules, self.about = rules, about
+        self.rules, self.validated, self.about = rules, validated, about
 
     @cached_property
     def reference(self) -> str:
@@ -73,9 +81,9 @@ class Distillation:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """A row an optimizer: name, kind, numbers (NaN of baselines), parts, mean, low, high, median, diverged, and the
-        share of the subject's gain that it keeps, over the best baseline by mean and by median, and over the best
-        linear method, with intervals."""
+        """A row an optimizer: name, kind, numbers (NaN of baselines), parts, outer steps that led to it, mean, low,
+        high, median, diverged, and the share of the subject's gain that it keeps, over the best baseline by mean and by
+        median, and over the best linear method, with intervals."""
         theory = next((name for name, kind in self.kinds.items() if kind == THEORY), None)
         rows = []
         for name, values in self.objectives.items():
@@ -86,6 +94,7 @@ class Distillation:
                 "kind": self.kinds[name],
                 "numbers": self.sizes.get(name, np.nan),
                 "parts": " ".join(self.rules[name].rule.parts) if name in self.rules else "",
+                "outer_steps": self._outer_steps(name),
                 "mean": counted.mean(),
                 "low": counted.mean() - half,
                 "high": counted.mean() + half,
@@ -105,13 +114,21 @@ class Distillation:
             rows.append(row)
         return pd.DataFrame(rows)
 
+    def _outer_steps(self, name: str) -> float:
+        if name in self.rules:
+            return self.rules[name].outer_steps
+        return self.about["recipe"]["outer_steps"] if self.kinds[name] == NETWORK else np.nan
+
     @cached_property
     def chosen(self) -> str:
-        """The rule that is written out: the smallest whose gain in validation is nearly that of the best."""
-        start = float(_counted(self.objectives[self.reference]).mean())
+        """The rule that is written out: the smallest whose gain over the best baseline, in validation, is nearly that
+        of the best; where none is better than that baseline, the best."""
+        start = min(self.validated.values())
         gains = {name: start - one.validation for name, one in self.rules.items()}
-        best = max(gains.values())
-        enough = [name for name, gain in gains.items() if gain >= ENOUGH * best] or list(gains)
+        best = max(gains, key=lambda name: gains[name])
+        if gains[best] <= 0:
+            return best
+        enough = [name for name, gain in gains.items() if gain >= ENOUGH * gains[best]]
         return min(enough, key=lambda name: self.rules[name].rule.size)
 
     def write(self, folder: Path | str, formats: Iterable[str] = ("svg", "png")) -> None:
@@ -127,6 +144,8 @@ class Distillation:
                 "parts": list(one.rule.parts),
                 "horizon": one.rule.horizon,
                 "validation": one.validation,
+                "outer_steps": one.outer_steps,
+                "steps_skipped": one.skipped,
                 "numbers": {key: np.asarray(value, float).tolist() for key, value in one.rule.numbers.items()},
             }
             for name, one in self.rules.items()
@@ -159,7 +178,7 @@ class Distillation:
                 text += f", {int(row.numbers)} numbers, keeps " + (
                     f"{row.share:.0%} [{row.share_low:.0%}, {row.share_high:.0%}] of the gain over {self.reference}"
                     if np.isfinite(row.share)
-                    else f"an undefined share, for {self.subject} is no better than {self.reference}"
+                    else f"an undefined share, for {self.subject} is not surely better than {self.reference}"
                 )
             lines.append(text + (f"; diverges on {row.diverged}" if row.diverged else ""))
         return [*lines, f"written out: {self.chosen}, {self.rules[self.chosen].rule.size} numbers"]
@@ -200,18 +219,31 @@ def distil(
     ```
     """
     settings, recipe = settings or Settings(), recipe or Recipe()
-    if rivals is None:
-        rivals = {one: tune(one, task, num_steps=settings.num_steps).optimizer for one in RIVALS}
+    numbers_of(tuple(parts))
+    if not isinstance(optimizer, Optimizer):
+        optimizer = from_optax(optimizer)
+    rivals = _tuned(task, settings) if rivals is None else {key: one for key, one in rivals.items() if key != name}
+    if not rivals:
+        raise ReoptError("there is no tuned baseline to compare with: let some be tuned (--draws)")
+    taken = {"best_linear", *rivals, *(f"gru-{units}" for units in networks)}
+    if name in taken:
+        raise ReoptError(f"an optimizer called {name!r} is among those to compare with: give it another name")
     found = Examination(optimizer, task, settings, name=name)
     say(f"readings of {name}, with which the rules begin")
     gradients = found.met.gradients
     usual, largest = (gradient_limit(gradients, quantile=part, factor=1.0) for part in (0.5, 0.999))
-    mode = one_mode(found.impulse)
-    rate = mode.alpha if mode.alpha > 0 else 0.1
-    start = heavy_ball(rate, float(np.clip(mode.beta, 0.05, MOST_MOMENTUM)), largest=largest, usual=usual)
-    say(f"a heavy ball of rate {rate:.3g} and momentum {mode.beta:.3f}")
-    rungs = ladder(start, parts, task, recipe, num_steps=settings.num_steps, seed=seed, report=report)
+    starts = [
+        heavy_ball(rate, float(np.clip(momentum, *MOMENTA)), largest=largest, usual=usual)
+        for rate, momentum in _starts(found, rivals)
+    ]
+    start = best_start(starts, task, recipe, num_steps=settings.num_steps, seed=seed)
+    rate, momentum = float(np.exp(start["rate_log"])), 1 / (1 + float(np.exp(-start["q0"])))
+    say(f"a heavy ball of rate {rate:.3g} and momentum {momentum:.3f}")
+    rungs = ladder(start, parts, task, recipe, num_steps=settings.num_steps, seed=seed, usual=usual, report=report)
     rules = {f"rule-{one.rule.size}": one for one in rungs}
+    for key, trained in rules.items():
+        if trained.skipped:
+            say(f"{key}: the gradient was not finite at {trained.skipped} of {recipe.outer_steps} outer steps")
     subjects: dict[str, tuple[str, Optimizer]] = {name: (SUBJECT, optimizer)}
     subjects |= {key: (RULE, one.rule) for key, one in rules.items()}
     sizes = {key: one.rule.size for key, one in rules.items()}
@@ -220,7 +252,7 @@ def distil(
         if network is not None:
             subjects[f"gru-{units}"] = NETWORK, network
             sizes[f"gru-{units}"] = sum(leaf.size for leaf in jax.tree.leaves(network))
-    subjects |= {key: (BASELINE, one) for key, one in rivals.items() if key != name}
+    subjects |= {key: (BASELINE, one) for key, one in rivals.items()}
     if hasattr(task, "log10_eigenvalues"):
         subjects["best_linear"] = THEORY, best_linear(task, num_steps=settings.num_steps)
     objectives = {}
@@ -244,7 +276,39 @@ def distil(
         "reopt": __version__,
     }
     kinds = {key: kind for key, (kind, _) in subjects.items()}
-    return Distillation(name, objectives, kinds, sizes, rules, about)
+    held_out = task.sample_batch(problem_key("validation", seed), recipe.validation)
+    validated = {
+        key: float(validation_objective(one, task, held_out, settings.num_steps)) for key, one in rivals.items()
+    }
+    return Distillation(name, objectives, kinds, sizes, rules, validated, about)
+
+
+def _tuned(task: Task, settings: Settings) -> dict[str, Optimizer]:
+    found = {}
+    for name in RIVALS:
+        with contextlib.suppress(EveryDrawDiverged):
+            found[name] = tune(name, task, num_steps=settings.num_steps).optimizer
+    return found
+
+
+def _starts(found: Examination, rivals: Mapping[str, Optimizer]) -> list[tuple[float, float]]:
+    """(rate, momentum) of heavy balls to begin from: as the optimizer answers a pulse at rest, as its updates go with
+    the gradients that it meets, both also slower; and as tuned momentum.
+
+    An adaptive optimizer at rest is far from any use of it: the first alone may diverge on every problem.
+    """
+    mode, met = one_mode(found.impulse), found.met
+    kept = met.updates.shape[1]
+    gradients, updates = met.gradients[:, :kept], met.updates
+    good = np.isfinite(gradients) & np.isfinite(updates)
+    along = -float(np.sum(gradients[good] * updates[good])) / max(float(np.sum(gradients[good] ** 2)), 1e-300)
+    beta = mode.beta if np.isfinite(mode.beta) else 0.0
+    read = [
+        (rate, momentum) for rate in (mode.alpha, along) if np.isfinite(rate) and rate > 0 for momentum in (beta, 0.0)
+    ]
+    starts = [(rate * slower, momentum) for rate, momentum in read for slower in SLOWER]
+    known = [(float(one.learning_rate), float(one.momentum)) for one in rivals.values() if type(one) is Momentum]
+    return [*starts, *known] or [(0.1, 0.0)]
 
 
 def _network(

@@ -94,7 +94,10 @@ def evaluate_optax(
     except NotComponentWise:
         raise
     except Exception as error:  # whatever foreign code raises
-        raise needs_more(transformation, error, words_in(transformation)) from error
+        # Labels in the form of the task's own arrays fit no other ones, on which dependence is looked for.
+        if not _takes(transformation, task):
+            raise needs_more(transformation, error, words_in(transformation)) from error
+        unknown = False
     if unknown:
         known = ", ".join("/".join(path) for path in names_of(task)[:4])
         raise NotComponentWise(
@@ -106,23 +109,40 @@ def evaluate_optax(
     return judge(unroll_optax, transformation, task, **asked)  # type: ignore[arg-type]
 
 
+def _takes(transformation: Any, task: Task) -> bool:
+    """Whether it takes steps on the task's arrays."""
+    try:
+        _steps(transformation, task, renamed=False)
+    except Exception:  # whatever foreign code raises
+        return False
+    return True
+
+
 def _knows(transformation: Any, task: Task) -> bool:
-    """Whether the task's arrays have other updates under other names. Raises what the transformation raises."""
+    """Whether the task's arrays have other updates under other names, or none. Raises what the transformation raises
+    under their own."""
+    own = _steps(transformation, task, renamed=False)
+    try:
+        other = _steps(transformation, task, renamed=True)
+    except Exception:  # it looks for names that are not there
+        return True
+    return bool(np.abs(own - other).max() > SAME * np.abs(own).max())
+
+
+def _steps(transformation: Any, task: Task, *, renamed: bool) -> np.ndarray:
+    """A few updates on the task's arrays, under their names or others."""
     drawn = np.random.default_rng(0).normal(size=(TRIED + 1, task.num_params)).astype(np.float32)
-    tried = []
-    for renamed in (False, True):
 
-        def form(values: np.ndarray, renamed: bool = renamed) -> Any:
-            arrays = arrays_of(task, jnp.asarray(values))
-            return _renamed(arrays) if renamed else arrays
+    def form(values: np.ndarray) -> Any:
+        arrays = arrays_of(task, jnp.asarray(values))
+        return _renamed(arrays) if renamed else arrays
 
-        params = form(drawn[0])
-        state, steps = transformation.init(params), []
-        for gradient in drawn[1:]:
-            update, state = transformation.update(form(gradient), state, params)
-            steps.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(update)]))
-        tried.append(np.stack(steps))
-    return bool(np.abs(tried[0] - tried[1]).max() > SAME * np.abs(tried[0]).max())
+    params = form(drawn[0])
+    state, steps = transformation.init(params), []
+    for gradient in drawn[1:]:
+        update, state = transformation.update(form(gradient), state, params)
+        steps.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(update)]))
+    return np.stack(steps)
 
 
 def _renamed(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Beside a strong constant gradient a small one is mapped linearly. There the answ
 small, have the ratio r_t = I_t / (I_0 + ... + I_t), whatever the map's gain at t: the impulse response I is known.
 """
 
+import functools
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,7 @@ from jaxtyping import Float
 from reopt.core.errors import ReoptError
 from reopt.core.foreign import told
 from reopt.core.tables import rounded, write_table
+from reopt.optimizers.layouts import _tolerance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,16 +36,20 @@ TENSOR = "by element, and by sums over the array"
 ELEMENT = "by element"
 PLACE = "by place"
 RANDOM = "by chance"
+UNTOLD = "in a way that its rounding hides"
 
 NAME = "weight"  # of the array: some transformations look for names
 FILES = ("symmetry.csv", "spectral_map.csv", "impulse.csv")
 PROBE = 4  # random steps by which symmetries are told
-SAME = 1e-6  # relative difference of updates that are the same
+MOVES = 3  # of them at least an update follows, of
+MOST_STEPS = 384  # at most
+SAME = 1e-6  # relative difference of updates that are the same, in float64
+COARSE = 1e-3  # of rounding: rotations are not told beyond
 SHOCKS = (-1e6, 0.0)  # times the gradient of one element: beyond any threshold, and to none
 DECADES = 5.0  # over which the singular values of a probe spread
 SCALES = (1e-3, 1.0, 1e3)  # of the gradient, at which the map is read
 LATE = (400, 6400)  # steps of a constant gradient before the pulse, and at most
-LAGS = 60
+LAGS = (60, 960)  # at which the answer is read, and at most where it is no exponential
 SMALL = 1e-8  # of the pulse, over the constant gradient: a map may make it 500 times as large, and its cube counts
 GUARD = 1e-3  # relative difference that an eps beside a norm may make
 AGREE = 1e-6  # difference of impulse responses from two starts, or two sizes, that are the same
@@ -62,12 +68,13 @@ class Symmetry(NamedTuple):
 class Momentum(NamedTuple):
     """`response`: share of the answer to a pulse at each lag; `memory`: the share after its own step; `beta`: the
     factor from lag to lag (NaN: there is none, or it changes); `direct`: what the first share is above that of the
-    exponential behind it."""
+    exponential behind it; `whole`: whether nothing to speak of comes after the lags that were looked at."""
 
     response: Float[np.ndarray, " lag"]
     memory: float
     beta: float
     direct: float
+    whole: bool
 
 
 class MatrixReading:
@@ -84,7 +91,6 @@ class MatrixReading:
         self.transformation, self.shape, self.name, self._seed = transformation, shape, name, seed
         rng = np.random.default_rng(seed)
         self._start = rng.normal(size=shape)
-        self._gradients = rng.normal(size=(PROBE, *shape))
         self._left, self._right = (_orthogonal(rng, size) for size in shape)
         self._orders = tuple(rng.permutation(size) for size in shape)
 
@@ -97,6 +103,46 @@ class MatrixReading:
             raise ReoptError(
                 f"{self.name} takes no step on a matrix {self.shape[0]} x {self.shape[1]}: {told(error)}"
             ) from error
+
+    @cached_property
+    def _program(self) -> tuple[str, bool]:
+        """The program of a first step, and whether its state holds a random key."""
+
+        def first(gradient: Any, params: Any) -> Any:
+            return self.transformation.update(
+                {NAME: gradient}, self.transformation.init({NAME: params}), {NAME: params}
+            )
+
+        try:
+            with jax.enable_x64(True):
+                like = jax.ShapeDtypeStruct(self.shape, jnp.float64)
+                state = self.transformation.init({NAME: jnp.asarray(self._start)})
+                return str(jax.make_jaxpr(first)(like, like)), any(map(_is_key, jax.tree.leaves(state)))
+        except Exception as error:  # whatever foreign code raises
+            raise ReoptError(
+                f"{self.name} takes no step on a matrix {self.shape[0]} x {self.shape[1]}: {told(error)}"
+            ) from error
+
+    @property
+    def same(self) -> float:
+        """Relative difference of updates that rounding makes, from the types that the program computes in."""
+        return max(SAME, _tolerance(self._program[0]))
+
+    @cached_property
+    def _gradients(self) -> np.ndarray:
+        """Random steps: so many that updates follow some of them. **Raises** `ReoptError` where none does."""
+        count = PROBE
+        while True:
+            gradients = np.random.default_rng(self._seed + 1).normal(size=(count, *self.shape))
+            updates = self._updates(gradients, self._start, count)
+            if not np.isfinite(updates).all():
+                raise ReoptError(f"{self.name} gives updates that are not finite for random gradients")
+            moves = int(updates.any(axis=(1, 2)).sum())
+            if moves >= MOVES:
+                return gradients
+            if count >= MOST_STEPS:
+                raise ReoptError(f"{self.name} moves the matrix at {moves} of {count} steps: nothing can be told of it")
+            count *= 2
 
     @cached_property
     def symmetry(self) -> Symmetry:
@@ -124,25 +170,31 @@ class MatrixReading:
 
     @cached_property
     def acts(self) -> str:
-        """What it acts by: `SPECTRAL`, `ELEMENT`, `TENSOR`, `PLACE` or `RANDOM`.
+        """What it acts by: `SPECTRAL`, `ELEMENT`, `TENSOR`, `PLACE` or `RANDOM`; `UNTOLD` where it computes in 16 bits,
+        whose rounding is as large as what tells these apart.
 
         A linear map of each element follows rotations too; it is told as what it is, by element.
         """
         found = self.symmetry
-        if found.repetition > 0:
+        if found.repetition > 0 or self._program[1]:
             return RANDOM
-        if found.permutation > SAME and found.rotation > SAME:
-            return PLACE
-        if found.coupling <= SAME:
+        if found.permutation == 0 == found.coupling:  # whatever the rounding
             return ELEMENT
-        return SPECTRAL if found.rotation <= SAME else TENSOR
+        if self.same > COARSE:
+            return UNTOLD
+        if found.permutation > self.same and found.rotation > self.same:
+            return PLACE
+        if found.coupling <= self.same:
+            return ELEMENT
+        return SPECTRAL if found.rotation <= self.same else TENSOR
 
     @cached_property
     def spectral_map(self) -> pd.DataFrame:
         """scale, index, singular_in, singular_out, beside: singular values of a first gradient and of its update along
         the same vectors (above 0: uphill is minus, the direction of descent is told), and what is off these.
 
-        `singular_in` is that at scale 1; the gradient was `scale` times as large.
+        `singular_in` is that at scale 1; the gradient was `scale` times as large, and held until a first update came.
+        The parameters are 0, so that a decay of theirs is not in it.
         **Raises** `ReoptError` where it does not act by singular values.
         """
         self._refuse_others("a spectral map")
@@ -152,7 +204,7 @@ class MatrixReading:
         rows = []
         for scale in SCALES:
             gradient = scale * (left * sizes) @ right.T
-            within = -left.T @ self._updates(gradient[None], self._start)[0] @ right
+            within = -left.T @ self._first(gradient) @ right
             off = np.abs(within - np.diag(np.diag(within))).max(axis=1)
             rows += [
                 (scale, index, sizes[index], within[index, index], off[index] / np.abs(within).max())
@@ -160,24 +212,60 @@ class MatrixReading:
             ]
         return pd.DataFrame(rows, columns=["scale", "index", "singular_in", "singular_out", "beside"])
 
+    def _first(self, gradient: np.ndarray) -> np.ndarray:
+        """The first update under a gradient that is held, of parameters at 0."""
+        count = PROBE
+        while count <= MOST_STEPS:
+            updates = self._updates(np.broadcast_to(gradient, (count, *self.shape)), np.zeros(self.shape), count)
+            moved = updates.any(axis=(1, 2))
+            if moved.any():
+                return updates[np.argmax(moved)]
+            count *= 2
+        raise ReoptError(f"a spectral map is not read: {self.name} does not move from 0 under a gradient that is held")
+
+    @cached_property
+    def by_value(self) -> bool:
+        """Whether updates depend on the values of the parameters."""
+        count = len(self._gradients)
+        plain, moved = (self._updates(self._gradients, factor * self._start, count) for factor in (1.0, 3.0))
+        return _apart(moved, plain) > self.same
+
     @cached_property
     def scale_free(self) -> bool:
         """Whether a gradient a million times as large has the same first update, but for what guards a division."""
         table = self.spectral_map.pivot(index="index", columns="scale", values="singular_out")
         return bool(_apart(table[SCALES[0]].to_numpy(), table[SCALES[-1]].to_numpy()) < GUARD)
 
-    @cached_property
+    @property
     def momentum(self) -> Momentum:
         """The answer to a small pulse beside a strong constant gradient, through time.
 
         **Raises** `ReoptError` where it does not act by singular values, or this answer is not linear or goes on
         changing for `LATE[1]` steps.
         """
-        self._refuse_others("momentum")
+        if isinstance(self._momentum, ReoptError):
+            raise self._momentum
+        return self._momentum
+
+    @cached_property
+    def _momentum(self) -> Momentum | ReoptError:
+        try:
+            self._refuse_others("momentum")
+            lags = LAGS[0]
+            while True:
+                found = _momentum(self._settled(lags))
+                if found.whole or lags >= LAGS[1]:
+                    return found
+                lags *= 4
+        except ReoptError as error:
+            return error
+
+    def _settled(self, lags: int) -> np.ndarray:
+        """The response to a pulse that comes so late that it is the same twice as late."""
         late = LATE[0]
-        response = self._response(late, SMALL)
+        response = self._response(late, SMALL, lags)
         while True:
-            later = self._response(2 * late, SMALL)
+            later = self._response(2 * late, SMALL, lags)
             if not (np.isfinite(response).all() and np.isfinite(later).all()):
                 raise ReoptError("momentum is not read: beside a constant gradient a small one moves nothing")
             if np.abs(later - response).max() <= AGREE * np.abs(later).max():
@@ -185,34 +273,26 @@ class MatrixReading:
             late, response = 2 * late, later
             if late >= LATE[1]:
                 raise ReoptError(f"momentum is not read: the answer to a pulse still changes after {late} steps")
-        smaller = self._response(2 * late, SMALL / 10)
+        smaller = self._response(2 * late, SMALL / 10, lags)
         if not np.abs(smaller - later).max() <= 100 * AGREE * np.abs(later).max():
             raise ReoptError("momentum is not read: beside a constant gradient a small one is not mapped linearly")
-        return _momentum(later)
+        return later
 
-    def _response(self, late: int, small: float) -> np.ndarray:
+    def _response(self, late: int, small: float, lags: int) -> np.ndarray:
         """I_t / (sum of I): the pulse `small` times a constant gradient, along other singular vectors, at step `late`.
 
         Both along axes, so that sums of the two in one element do not round the small one off.
         """
-        strong, weak = np.zeros(self.shape), np.zeros(self.shape)
-        strong[0, 0], weak[1, 1] = 1.0, small
-        constant = np.broadcast_to(strong, (late + LAGS, *self.shape))
-        answers = []
-        for steps in (slice(late, late + 1), slice(late, None)):
-            both = []
-            for sign in (1, -1):  # what is even in the pulse is no answer to it
-                gradients = constant.copy()
-                gradients[steps] += sign * weak
-                both.append(self._updates(gradients, self._start, LAGS))
-            answers.append((both[0] - both[1])[:, 1, 1])
+        try:
+            with jax.enable_x64(True):
+                answers = np.asarray(_answers(self.transformation, self.shape, late, lags, small))
+        except Exception as error:  # whatever foreign code raises
+            raise ReoptError(f"momentum is not read: {told(error)}") from error
         pulse, step = answers
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = pulse / step
-        sums = [1.0]
-        for ratio in ratios[1:]:
-            sums.append(sums[-1] / (1 - ratio))
-        response = ratios * np.array(sums)
+            sums = np.cumprod(np.concatenate([[1.0], 1 / (1 - ratios[1:])]))
+            response = ratios * sums
         response[0] = 1.0
         return response / response.sum()
 
@@ -225,7 +305,10 @@ class MatrixReading:
         found, words = self.symmetry, f"a matrix {self.shape[0]} x {self.shape[1]}"
         lines = [f"on {words} it acts {self.acts}"]
         if self.acts == RANDOM:
-            return [f"{lines[0]}: the same gradients give other updates"]
+            kept = "its state holds a random key" if self._program[1] else "the same gradients give other updates"
+            return [f"{lines[0]}: {kept}"]
+        if self.acts == UNTOLD:
+            return [f"{lines[0]}: it computes in 16 bits"]
         lines[0] += (
             f": rotated gradients give rotated updates to {found.rotation:.1g}, permuted ones permuted to"
             f" {found.permutation:.1g}, and a gradient changes the updates of other elements by {found.coupling:.1g}"
@@ -241,13 +324,17 @@ class MatrixReading:
             f" (of 1: {out[0]:.4g}), beside them nothing above {table['beside'].max():.1g} of the largest"
         )
         lines.append("the size of the gradient is forgotten" if self.scale_free else "the size of the gradient counts")
+        if self.by_value:
+            lines.append("updates depend on the values of the parameters: these singular values are those at 0")
         try:
             memory = self.momentum
         except ReoptError as error:
             return [*lines, str(error)]
         factor = "" if np.isnan(memory.beta) else f", from lag to lag {memory.beta:.8g} of it"
         lines.append(
-            f"{memory.memory:.4%} of the answer to a gradient comes after its own step{factor}"
+            f"{memory.memory:.4%} of the answer to a gradient comes after its own step"
+            + ("" if memory.whole else f", of what comes within {len(memory.response)} steps")
+            + factor
             + (f"; {memory.direct:.4%} at once, beside that exponential" if abs(memory.direct) > AGREE else "")
         )
         return lines
@@ -259,6 +346,8 @@ class MatrixReading:
         folder = Path(folder)
         write_table(folder / FILES[0], rounded(pd.DataFrame([{"acts": self.acts, **self.symmetry._asdict()}])))
         if self.acts != SPECTRAL:
+            for stale in (*FILES[1:], *(f"matrix.{kind}" for kind in formats)):
+                (folder / stale).unlink(missing_ok=True)
             return
         write_table(folder / FILES[1], rounded(self.spectral_map))
         try:
@@ -320,6 +409,31 @@ def _run(transformation: Any, gradients: Any, start: Any) -> Any:
     return jax.jit(whole)(gradients, start)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
+def _answers(transformation: Any, shape: tuple[int, int], late: Any, lags: int, small: Any) -> Any:
+    """Of a pulse and of a step, the answer at each lag: half the difference of what +small and -small lead to."""
+
+    def one(sign: Any, goes_on: Any) -> Any:
+        def step(state: Any, at: Any) -> tuple[Any, Any]:
+            there = jnp.where(goes_on, at >= late, at == late)
+            gradient = jnp.zeros(shape).at[0, 0].set(1.0).at[1, 1].set(jnp.where(there, sign * small, 0.0))
+            update, state = transformation.update({NAME: gradient}, state, {NAME: jnp.zeros(shape)})
+            return state, update[NAME][1, 1]
+
+        state = jax.tree.map(jnp.asarray, transformation.init({NAME: jnp.zeros(shape)}))
+        state = jax.lax.fori_loop(0, late, lambda at, state: step(state, at)[0], state)
+        return jax.lax.scan(step, state, late + jnp.arange(lags))[1]
+
+    both = jax.vmap(jax.vmap(one, (0, None)), (None, 0))(jnp.array([1.0, -1.0]), jnp.array([False, True]))
+    return both[:, 0] - both[:, 1]
+
+
+def _is_key(value: Any) -> bool:
+    kind = getattr(value, "dtype", None)
+    raw = kind == jnp.uint32 and np.shape(value)[-1:] == (2,)
+    return raw or (kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key))
+
+
 def _orthogonal(rng: np.random.Generator, size: int) -> np.ndarray:
     return np.linalg.qr(rng.normal(size=(size, size)))[0]
 
@@ -334,15 +448,15 @@ def _apart(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def _momentum(response: np.ndarray) -> Momentum:
-    memory = 1 - float(response[0])
+    memory, later = 1 - float(response[0]), response[1:]
     before, after = response[1:-1], response[2:]
-    later = response[1:]
-    if memory <= AGREE or not before.any():
-        return Momentum(response, max(memory, 0.0), np.nan, 0.0)
+    largest = float(np.abs(later).max())
+    if largest <= AGREE:
+        return Momentum(response, 0.0, np.nan, 0.0, True)
+    whole = bool(np.abs(response[-5:]).max() <= AGREE)
     beta = float(before @ after / (before @ before))
-    if np.abs(after - beta * before).max() > AGREE * np.abs(later).max():
-        return Momentum(response, memory, np.nan, 0.0)
-    whole = float(later[0]) / beta / (1 - beta) if beta < 1 else np.inf  # of the exponential, from lag 0 on
-    total = whole + float(response[0]) - float(later[0]) / beta
-    direct = (float(response[0]) - float(later[0]) / beta) / total
-    return Momentum(response, 1 - float(response[0]) / total, beta, direct)
+    if not AGREE < beta < 1 or np.abs(after - beta * before).max() > AGREE * largest:
+        return Momentum(response, memory, np.nan, 0.0, whole)
+    first = float(later[0]) / beta  # of the exponential, at lag 0
+    total = first / (1 - beta) + float(response[0]) - first
+    return Momentum(response, 1 - float(response[0]) / total, beta, (float(response[0]) - first) / total, True)
