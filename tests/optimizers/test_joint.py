@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -156,6 +158,45 @@ def nominal_alone(**settings: Any) -> STAR:
     return star
 
 
+def size(joint: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(joint))
+
+
+def test_each_has_as_many_weights_as_its_structure() -> None:
+    """STAR: (39 + 1) 4 + (4 + 1) 4 + (4 + 1) 4 = 200, and 7 decays. VeLO: two mixing layers, LSTM 4 x 16 (32 + 1), mix
+    and rate, 8 sets of (30 + 1) 4 + (4 + 1) 4 + (4 + 1) 3, and the start of the LSTM."""
+    assert size(create_star(jax.random.key(0))) == 207
+    assert size(create_velo(jax.random.key(0))) == 4561
+    assert size(create_hierarchical(jax.random.key(0))) == 4634
+
+
+def test_decays_that_training_takes_below_zero_leave_averages_positive() -> None:
+    with jax.enable_x64(True):
+        star = eqx.tree_at(lambda one: one.factored_logs, drawn(), jnp.asarray([0.01, -0.1, -0.3]))
+        assert float(star.decays.factored[0]) == 0
+        found = run(star)
+    assert np.isfinite(np.asarray(found.updates)).all()
+    assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(found.contexts))
+
+
+def test_the_factored_estimate_is_that_of_optax_also_of_kernels() -> None:
+    """With a decay of 0 the averages are those of one gradient: g / sqrt(row column / mean)."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        for shape in ((3, 5), (3, 3, 4, 5)):
+            gradient = jnp.asarray(rng.normal(size=shape))
+            optax_one = optax.scale_by_factored_rms(min_dim_size_to_factor=2, decay_rate=0.0, epsilon=0.0)
+            state = optax_one.init(gradient)
+            wanted, _ = optax_one.update(gradient, state, gradient)
+            layout = Layout((shape,))
+            flat = gradient.reshape(1, -1)
+            decays = accumulators.Decays(jnp.zeros(1), jnp.zeros(()), jnp.zeros(1))
+            told = accumulators.sense(layout, accumulators.start(1, flat), flat, flat, decays)
+            after = accumulators.accumulate(accumulators.start(1, flat), flat, told, decays)
+            found = accumulators.features(after, flat, told)[..., 6]
+            np.testing.assert_allclose(found.reshape(shape), wanted, rtol=1e-5)
+
+
 def test_planted_gains_are_a_third_for_each_accumulator() -> None:
     """dx = -eta / sqrt(v) mean_i m_i: with v held, the answer to a gradient is a third of each decay's."""
     with jax.enable_x64(True):
@@ -294,7 +335,8 @@ def test_without_input_weights_velo_has_no_schedule_and_no_feedback() -> None:
         optimizer = velo(2)
         blind = jax.tree.map(jnp.zeros_like, (optimizer.own_mix, optimizer.other_mix))
         gates = optimizer.gates.__class__(jnp.zeros_like(optimizer.gates.weight), optimizer.gates.bias)
-        optimizer = VeLO(*blind, gates, optimizer.control, optimizer.rate, optimizer.bank)
+        start = optimizer.initial_hidden, optimizer.initial_cell
+        optimizer = VeLO(*blind, gates, optimizer.control, optimizer.rate, optimizer.bank, *start)
         one, other = run(optimizer, steps=6), run(optimizer, steps=6, scale=100.0)
         np.testing.assert_allclose(one.contexts.rate, other.contexts.rate, rtol=1e-12)
         assert float(jnp.ptp(one.contexts.rate)) < 1e-12

@@ -67,6 +67,6 @@ def caption(data: Distilled) -> str:
     return (
         f"{data.subject} distilled on {data.task}: mean meta-objective on held-out problems, with its 95% interval,"
         " against the number of trained numbers, of rules (each trained on from one with more) and of GRUs. Lines: the"
-        " optimizer itself, tuned baselines and, on quadratics, the best linear method. The ring is the rule that is written out, of"
-        f" {int(row['numbers'])} numbers{share}."
+        " optimizer itself, tuned baselines and, on quadratics, the best linear method. The ring is the"
+        f" rule that is written out, of {int(row['numbers'])} numbers{share}."
     )

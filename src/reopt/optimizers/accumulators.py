@@ -148,7 +148,7 @@ def sense(
         param,
     )
     after = accumulate(state, gradient, told, decays)
-    told = told._replace(mean_row=_each(layout.array_mean, parts(after).row))
+    told = told._replace(mean_row=_each(layout.matrix_mean, parts(after).row))
     squares = _each(layout.array_mean, jnp.square(made(after, gradient, told)))
     return told._replace(scale=jnp.sqrt(FLOOR + squares))
 

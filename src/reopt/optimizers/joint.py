@@ -65,6 +65,10 @@ class Layout(eqx.Module):
         """The mean over its column: along the largest axis; a vector's is its own value."""
         return self._along(values, 1)
 
+    def matrix_mean(self, values: Float[Array, "*problem param"]) -> Float[Array, "*problem param"]:
+        """The mean over row and column: of a kernel that over its two largest axes, at each place of the others."""
+        return self._along(self._along(values, 0), 1)
+
     def row_size(self) -> Int[np.ndarray, " param"]:
         """Over how many parameters the row mean of each goes."""
         return self._counts(0)

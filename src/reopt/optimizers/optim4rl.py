@@ -62,7 +62,10 @@ class Optim4RL(Optimizer):
 
 
 def create_optim4rl(key: PRNGKeyArray, *, learning_rate: float = 0.01, log_inputs: bool = False) -> Optim4RL:
-    """Optim4RL before meta-training: sign descent at `learning_rate`, for its readouts are 0."""
+    """Optim4RL before meta-training: sign descent at `learning_rate`, for its readouts are 0.
+
+    Published, the readouts begin at random, and the cells reset after their matrix product, not before.
+    """
     keys = jax.random.split(key, 2)
     first, second = (CELLS["gru"].create(one, 1, UNITS, "inputs") for one in keys)
     return Optim4RL(first, second, jnp.zeros(UNITS), jnp.zeros(UNITS), jnp.zeros(2), learning_rate, log_inputs)

@@ -28,7 +28,8 @@ TIMES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 """Of the features of time."""
 HIDDEN = 4
 OUTPUTS = 4  # direction, magnitude, magnitude of the nominal term, weight decay
-SCALE = 10.0  # of the logarithm of 1 - decay, so that a step of training moves a decay gently
+SCALE = 10.0  # of the logarithm of 1 - decay: a step of training moves it ten times as far as a weight
+BEGIN = 0.01  # times the last weights: else the black box, over small second moments, makes steps of order 10
 
 Nominal = Literal["adam", "momentum", "none"]
 
@@ -80,7 +81,8 @@ class STAR(Joint):
     def decays(self) -> Decays:
         """The decays themselves."""
         logs = (self.momentum_logs, self.second_log, self.factored_logs)
-        return Decays(*(accumulators.with_logs(one, SCALE) for one in logs))
+        momentum, second, factored = (accumulators.with_logs(one, SCALE) for one in logs)
+        return Decays(momentum, jnp.clip(second, 0, 1), jnp.clip(factored, 0, 1))  # averages of squares stay positive
 
     def start(self, layout: Layout, params: Array) -> State:
         del layout
@@ -132,4 +134,6 @@ def create_star(key: PRNGKeyArray, **settings: Any) -> STAR:
     """STAR before meta-training; `settings` are fields of `STAR` beside its arrays."""
     sizes = (FEATURES + len(TIMES), HIDDEN, HIDDEN, OUTPUTS)
     momentum, second = (accumulators.logs_of(decays, SCALE) for decays in (DECAYS, SECOND_DECAY))
-    return STAR(network(key, sizes), momentum, second, momentum, **settings)
+    begun = network(key, sizes)
+    begun = eqx.tree_at(lambda one: one.weights[-1], begun, BEGIN * begun.weights[-1])
+    return STAR(begun, momentum, second, momentum, **settings)

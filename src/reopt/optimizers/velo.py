@@ -87,7 +87,7 @@ class Bank(eqx.Module):
 
 
 class VeLO(Joint):
-    """The optimizer. `bank_scale` is 100 as published, for 256 stored sets."""
+    """The optimizer, the start of its LSTM trained too. `bank_scale` is 100 as published, for 256 stored sets."""
 
     own_mix: Linear
     other_mix: Linear
@@ -95,6 +95,8 @@ class VeLO(Joint):
     control: Linear
     rate: Linear
     bank: Bank
+    initial_hidden: Float[Array, " unit"]
+    initial_cell: Float[Array, " unit"]
     step_scale: float = eqx.field(static=True, default=0.05)
     exponent: float = eqx.field(static=True, default=0.1)
     bank_scale: float = eqx.field(static=True, default=10.0)
@@ -111,10 +113,13 @@ class VeLO(Joint):
 
     def start(self, layout: Layout, params: Array) -> State:
         problems, arrays = params.shape[0], len(layout.shapes)
-        empty = jnp.zeros((problems, arrays, self.units), params.dtype)
+        hidden, cell = (
+            jnp.broadcast_to(one, (problems, arrays, self.units)).astype(params.dtype)
+            for one in (self.initial_hidden, self.initial_cell)
+        )
         means = jnp.zeros((problems, MEANS), params.dtype)
         losses = LossMeans(means, jnp.full_like(means, 1e12), jnp.zeros(problems, params.dtype))
-        return State(accumulators.start(len(DECAYS), params), Shared(empty, empty, losses))
+        return State(accumulators.start(len(DECAYS), params), Shared(hidden, cell, losses))
 
     def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Context, Shared]:
         gradient = jnp.clip(inputs.gradient, -MOST, MOST)
@@ -235,7 +240,10 @@ def _log(values: Array) -> Array:
 
 
 def create_velo(key: PRNGKeyArray, *, units: int = 16, sets: int = 8, **settings: Any) -> VeLO:
-    """VeLO before meta-training; `settings` are fields of `VeLO` beside its arrays."""
+    """VeLO before meta-training; `settings` are fields of `VeLO` beside its arrays.
+
+    The rate begins at 1; published, its bias begins at 0, a rate near 0 of either sign.
+    """
     keys = iter(jax.random.split(key, 5 + 3))
     sizes = (FEATURES + 2, HIDDEN, HIDDEN, OUTPUTS)
     pairs = list(itertools.pairwise(sizes))
@@ -250,5 +258,7 @@ def create_velo(key: PRNGKeyArray, *, units: int = 16, sets: int = 8, **settings
         linear(next(keys), units, sets),
         linear(next(keys), units, 1, bias=1.0),
         bank,
+        jnp.zeros(units),
+        jnp.zeros(units),
         **settings,
     )

@@ -5,8 +5,8 @@ Each problem runs twice, with the weights moved by +e and by -e, e ~ N(0, deviat
     gradient = mean over problems of  e (m+ - m-) / (2 deviation^2)
 
 is, in expectation, that of the meta-objective smoothed by the deviation (Salimans et al. 2017; antithetic pairs as in
-Vicol, Metz and Sohl-Dickstein 2021). With `sign`, the sign of m+ - m- takes its place, as VeLO was trained (Metz et al.
-2022, arXiv 2211.09760).
+Vicol, Metz and Sohl-Dickstein 2021). With `sign`, the sign of m+ - m- takes its place, as in the training of VeLO (Metz
+et al. 2022, arXiv 2211.09760), whose m is the last loss; here it is the mean.
 """
 
 import functools
@@ -20,10 +20,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reopt.core.errors import ReoptError
 from reopt.core.limits import CEILING
 from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import Run, batch_value_and_grad
-from reopt.optimizers.joint import Joint, layout_of, run_joint
+from reopt.optimizers.joint import VALIDATED, Joint, layout_of, run_joint
 from reopt.tasks.base import Problem, Task
 
 Report = Callable[[int, int, str], None]
@@ -39,6 +40,7 @@ class Recipe(NamedTuple):
     warm: int = 10
     final: float = 0.05
     sign: bool = False
+    held_out: bool = False  # the objective is the loss on held-out data, not that of training
     validation: int = 128
     every: int = 25
 
@@ -65,15 +67,52 @@ def unroll_joint(joint: Joint, task: Task, problems: Problem, num_steps: int) ->
     return Run(run.losses, final, run.losses[0], run.final_params)
 
 
-def objectives(joint: Joint, task: Task, problems: Problem, num_steps: int) -> Float[Array, " problem"]:
-    """Mean loss over initial loss of each problem; what diverges, or is above it, counts as `CEILING`."""
-    run = unroll_joint(joint, task, problems, num_steps)
-    value = jnp.mean(run.losses, axis=0) / run.losses[0]
-    return jnp.minimum(jnp.nan_to_num(value, nan=CEILING, posinf=CEILING), CEILING)
+def objectives(
+    joint: Joint, task: Task, problems: Problem, num_steps: int, *, held_out: bool = False
+) -> Float[Array, " problem"]:
+    """Mean loss over initial loss of each problem; what diverges, or is above it, counts as `CEILING`.
+
+    With `held_out` it is the loss on the task's held-out data, at every `VALIDATED`-th step. Losses are taken to be
+    above 0. **Raises** `ReoptError` where the task has none.
+    """
+    if held_out:
+        losses = _held_out_losses(joint, task, problems, num_steps)
+    else:
+        losses = unroll_joint(joint, task, problems, num_steps).losses
+    value = jnp.mean(losses, axis=0) / losses[0]
+    return jnp.minimum(jnp.nan_to_num(value, nan=CEILING, posinf=CEILING, neginf=CEILING), CEILING)
+
+
+def _held_out_losses(joint: Joint, task: Task, problems: Problem, num_steps: int) -> Float[Array, "look problem"]:
+    validation = getattr(task, "validation", None)
+    if validation is None:
+        raise ReoptError(f"{type(task).__name__} has no held-out data")
+
+    def validate(params: Array) -> Array:
+        return jax.vmap(validation)(problems, params)
+
+    run = run_joint(
+        joint,
+        layout_of(task),
+        jax.vmap(task.initial_params)(problems),
+        lambda params, step: batch_value_and_grad(task, problems, params, step),
+        num_steps,
+        keep=True,
+        validate=validate if joint.sees_validation else None,
+    )
+    return jax.lax.map(validate, run.params[::VALIDATED])  # type: ignore[index]
 
 
 def estimate(
-    joint: Joint, task: Task, key: PRNGKeyArray, *, problems: int, num_steps: int, deviation: float, sign: bool = False
+    joint: Joint,
+    task: Task,
+    key: PRNGKeyArray,
+    *,
+    problems: int,
+    num_steps: int,
+    deviation: float,
+    sign: bool = False,
+    held_out: bool = False,
 ) -> tuple[Float[Array, " problem"], Joint]:
     """Objectives of fresh problems, a mean over each pair, and the estimate of the gradient of their mean."""
     key_draws, key_noise = jax.random.split(key)
@@ -83,7 +122,8 @@ def estimate(
 
     def one(direction: Array, noise: Array, problem: Problem) -> Array:
         moved = unravel(flat + direction * deviation * noise)
-        return objectives(moved, task, jax.tree.map(lambda leaf: leaf[None], problem), num_steps)[0]
+        alone = jax.tree.map(lambda leaf: leaf[None], problem)
+        return objectives(moved, task, alone, num_steps, held_out=held_out)[0]
 
     pair = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, None))
     found = pair(jnp.asarray([1.0, -1.0], flat.dtype), noise, batch)
@@ -103,7 +143,7 @@ def train_joint(
 ) -> Trained:
     """Meta-train a `Joint` by evolution strategies; a pure function of its arguments."""
     keys = problem_key("training", seed), problem_key("validation", seed)
-    held_out = task.sample_batch(keys[1], recipe.validation)
+    problems = task.sample_batch(keys[1], recipe.validation)
     schedule = optax.warmup_cosine_decay_schedule(
         0.0, recipe.rate, recipe.warm, recipe.outer_steps, recipe.final * recipe.rate
     )
@@ -112,12 +152,21 @@ def train_joint(
     @jax.jit
     def outer(joint: Any, memory: Any, at: Array) -> tuple[Any, Any]:
         key = jax.random.fold_in(keys[0], at)
-        sizes = {"problems": recipe.problems, "num_steps": num_steps, "deviation": recipe.deviation}
-        _, gradient = estimate(joint, task, key, sign=recipe.sign, **sizes)  # type: ignore[arg-type]
+        _, gradient = estimate(
+            joint,
+            task,
+            key,
+            problems=recipe.problems,
+            num_steps=num_steps,
+            deviation=recipe.deviation,
+            sign=recipe.sign,
+            held_out=recipe.held_out,
+        )
         updates, memory = transform.update(gradient, memory, joint)
         return optax.apply_updates(joint, updates), memory
 
-    validate = jax.jit(functools.partial(_mean_objective, task=task, problems=held_out, num_steps=num_steps))
+    judge = functools.partial(objectives, task=task, problems=problems, num_steps=num_steps, held_out=recipe.held_out)
+    validate = jax.jit(lambda joint: jnp.mean(judge(joint)))
     joint, memory = begin, transform.init(begin)  # type: ignore[arg-type]
     best, least, seen = joint, float(validate(joint)), []
     for at in range(recipe.outer_steps):
@@ -128,7 +177,3 @@ def train_joint(
                 best, least = joint, seen[-1]
             report(at + 1, recipe.outer_steps, f"validation {least:.4f}")
     return Trained(best, least, np.array(seen))
-
-
-def _mean_objective(joint: Joint, *, task: Task, problems: Problem, num_steps: int) -> Float[Array, ""]:
-    return jnp.mean(objectives(joint, task, problems, num_steps))
