@@ -409,7 +409,6 @@ SUBJECTS = {
     "bad/code.py:Odd": "this optax transformation's init is a int, not a function",
     "bad/code.py:broken": "gives an update of shape (2, 3, 1) for one of (2, 3)",
     "bad/code.py:raises": "cannot take a step: RuntimeError: two lines",
-    "bad/code.py:coupled": "couples parameters",
     "no.such.module:adam": "cannot import no.such.module: ModuleNotFoundError",
     "math:pi": "math:pi is a float, not an optimizer",
     "math:absent": "math has no 'absent'",
@@ -428,6 +427,10 @@ def test_bad_subjects_are_refused(refused: Callable, subject: str):
 def test_an_analysis_refuses_an_optimizer_that_looks_at_parameters(refused: Callable):
     said = refused(f"analyse record bad/code.py:weighted {TASK} --out out")
     assert "depend on the values of the parameters" in said
+
+
+def test_an_analysis_refuses_an_optimizer_that_couples_parameters(refused: Callable):
+    assert "couples parameters" in refused(f"analyse record bad/code.py:coupled {TASK} --out out")
 
 
 def test_a_name_that_is_no_text_is_refused(refused: Callable):
@@ -646,6 +649,8 @@ COMMANDS = (
         "transfer",
         "deviations",
         "diff",
+        "distil",
+        "matrix",
         "foretell",
         "estimate",
         "metatrain",

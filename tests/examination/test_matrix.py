@@ -190,7 +190,8 @@ def test_memory_that_is_no_exponential_is_read_too() -> None:
 
     def two_averages() -> optax.GradientTransformation:
         def update(g: Any, kept: Any, params: Any = None) -> Any:
-            kept = [jax.tree.map(lambda m, one, b=b: b * m + (1 - b) * one, m, g) for b, m in zip((0.9, 0.99), kept, strict=True)]
+            averaged = zip((0.9, 0.99), kept, strict=True)
+            kept = [jax.tree.map(lambda m, one, b=b: b * m + (1 - b) * one, m, g) for b, m in averaged]
             return jax.tree.map(lambda a, b: (a + b) / 2, *kept), kept
 
         return optax.GradientTransformation(lambda params: [jax.tree.map(jnp.zeros_like, params)] * 2, update)

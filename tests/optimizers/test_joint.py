@@ -21,7 +21,7 @@ from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of, run_
 from reopt.optimizers.learned import cast
 from reopt.optimizers.star import DECAYS, OUTPUTS, SCALE, STAR, TIMES, create_star
 from reopt.optimizers.velo import OF_ARRAY, VeLO, create_velo
-from reopt.tasks.family import Family
+from reopt.systems.family import Family
 from reopt.tasks.quadratic import Quadratic
 from reopt.tasks.two_moons import TwoMoons
 from reopt.training.evolution import unroll_joint

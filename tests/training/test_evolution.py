@@ -13,7 +13,7 @@ from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import Momentum
 from reopt.optimizers.joint import Inputs, Joint, Layout, State
 from reopt.optimizers.star import create_star
-from reopt.tasks.family import BATCHES, HELD_OUT, POINTS, Family
+from reopt.systems.family import BATCHES, HELD_OUT, POINTS, Family
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.evolution import Recipe, estimate, objectives, train_joint
 

@@ -83,7 +83,8 @@ def atlas_batches(size=12):
     """Keys of the subjects of the atlas, in lists for a job each, which starts Python once; those of the learned
     optimizers of a task are one. From a committed list, so that the Snakefile is read without JAX.
     """
-    keys = Path("docs/atlas/subjects.txt").read_text(encoding="utf-8").split()
+    listed = Path("docs/atlas/subjects.txt")
+    keys = listed.read_text(encoding="utf-8").split() if listed.is_file() else []
     tasks = list(
         dict.fromkeys(
             path.parent.name

@@ -22,7 +22,7 @@ from reopt.cli.options import (
     Subject,
     TaskName,
 )
-from reopt.core.errors import ReoptError, shortened
+from reopt.core.errors import ReoptError
 
 
 @app.command()
@@ -50,7 +50,6 @@ def evaluate(
     import pandas as pd
 
     from reopt.cli.progress import Reporter
-    from reopt.core.foreign import foreign
     from reopt.core.tables import rounded, write_table
     from reopt.evaluation import evaluate as stage
     from reopt.evaluation.evaluate_optax import evaluate_optax
@@ -102,10 +101,9 @@ def evaluate(
             else:
                 for sentence in task_out_of_range(optimizer, target, num_steps=num_steps, seed=seed):
                     report.say(sentence)
-            with foreign(f"{shortened(name)} cannot take a step"):
-                result = judge(
-                    judged, target, name=name, task_name=where.name, problems=problems, seed=seed, num_steps=num_steps
-                )
+            result = judge(
+                judged, target, name=name, task_name=where.name, problems=problems, seed=seed, num_steps=num_steps
+            )
             mean, low, high = stage.mean_interval(result.table["meta_objective"].to_numpy())
             lost = int((~np.isfinite(result.table["meta_objective"])).sum())
             diverged = f"; diverged on {lost} of them" if lost else ""

@@ -5,6 +5,7 @@ On a curvature lambda the linearization where the optimizer rests says up to whi
 says at which steps a curvature is too much. All but the last are compared with a run of the optimizer itself.
 """
 
+import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -304,8 +305,7 @@ class Foretelling:
 
     def write(self, folder: Path | str, formats: Iterable[str] = ("svg", "png")) -> None:
         """foretold.csv, stability.csv, locus.csv, along.csv, and the figure `foretold` where there is a rest."""
-        from reopt.figures.save import save
-
+        save = _drawing("save").save
         folder = Path(folder)
         tables = {"foretold": self.table, "stability": self.stability, "locus": self.locus, "along": self.along}
         for name, table in tables.items():
@@ -320,11 +320,10 @@ class Foretelling:
     @property
     def figure(self) -> "tuple[Figure, str]":
         """(figure, caption). **Raises** `ReoptError` where nothing is foretold by a linearization."""
-        from reopt.figures import foretold
-
         if self.refusal:
             raise ReoptError(f"there is nothing to draw: {self.refusal}")
         tables = self.stability, self.locus, self.along
+        foretold = _drawing("foretold")
         data = foretold.Stability(self.examination.name, *tables, self.threshold, self.curvatures)
         return foretold.figure(data), foretold.caption(data)
 
@@ -373,6 +372,11 @@ def curvatures_of(task: Task) -> tuple[float, float] | None:
         return None
     low, high = task.log10_eigenvalues
     return 10.0**low, 10.0**high
+
+
+def _drawing(module: str) -> Any:
+    """A module of the figures, by name: it is no source of the tables, which stay as they are when it is edited."""
+    return importlib.import_module(f"reopt.figures.{module}")
 
 
 def _shrunk(errors: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import pytest
 from reopt.evaluation.unroll import unroll
 from reopt.optimizers.classical import Adam
 from reopt.optimizers.optim4rl import EPS, Optim4RL, create_optim4rl
-from reopt.tasks.catch import DISCOUNT, ENTROPY, LAMBDA, VALUE, Catch, advantages
+from reopt.systems.catch import DISCOUNT, ENTROPY, LAMBDA, VALUE, Catch, advantages
 
 TASK = Catch()
 

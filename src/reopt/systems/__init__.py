@@ -1,0 +1,1 @@
+"""Tasks for published learned optimizers that see more than their own gradient."""
