@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 BEFORE_TRAINING = {"conditions", "training", "tuning", "recipe", "hyperparameters"}  # no checkpoint goes into them
 AFTER_TRAINING = {
     *PARTS,
-    *("evaluate", "claims", "landscape", "causes", "beyond", "results_page"),
+    *("evaluate", "claims", "landscape", "causes", "beyond", "foretell", "results_page"),
     *(f"figure_{name}" for name in figures() if name not in BEFORE_TRAINING),
 }
 
