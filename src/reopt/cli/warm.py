@@ -110,10 +110,10 @@ def _wait(connection: socket.socket) -> NoReturn:
         os._exit(128 + signal.SIGKILL)
     (status,) = STATUS.unpack(answer)
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
+        killed_by = os.WTERMSIG(status)
         with contextlib.suppress(OSError, ValueError):
-            signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+            signal.signal(killed_by, signal.SIG_DFL)
+        os.kill(os.getpid(), killed_by)
     os._exit(os.waitstatus_to_exitcode(status) & 255)
 
 
@@ -195,7 +195,8 @@ class _Server:
     def serve(self) -> Command:
         while True:
             waiting = [one for _, one in self.jobs.values() if one.fileno() >= 0]
-            ready, _, _ = select.select([self.listener, self.of_pipeline, *self.jobs, *waiting], [], [])
+            watched: list[Any] = [self.listener, self.of_pipeline, *self.jobs, *waiting]
+            ready = select.select(watched, [], [])[0]
             if self.of_pipeline in ready:
                 self._end()
             for handle in [one for one in self.jobs if one in ready]:
