@@ -166,3 +166,6 @@ def test_a_pipeline_that_is_not_there_has_no_server(tmp_path: Path, monkeypatch:
         monkeypatch.setenv(warm.VARIABLE, f"{token}:{tmp_path}")
         warm._hand_over()
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv(warm.VARIABLE, "")
+    warm.announce()
+    assert os.environ[warm.VARIABLE] == ""

@@ -46,8 +46,9 @@ class Command(NamedTuple):
 
 
 def announce() -> None:
-    """Let the commands that this process starts share a server. Nothing where the system has no means for it."""
-    if sys.platform == "linux" and hasattr(os, "pidfd_open"):
+    """Let the commands that this process starts share a server. Nothing where the system has no means for it, or the
+    variable is set and empty."""
+    if sys.platform == "linux" and hasattr(os, "pidfd_open") and os.environ.get(VARIABLE) != "":
         os.environ[VARIABLE] = f"{_token(os.getpid())}:{os.path.abspath(FOLDER)}"
 
 
