@@ -14,7 +14,7 @@ import pytest
 
 from reopt.cli import warm
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a server needs pidfd, and abstracts of /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a server needs pidfd and /proc")
 
 SUBJECT = """
 import os, sys, time

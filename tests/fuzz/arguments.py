@@ -6,9 +6,8 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from workshop import CHECKPOINT, EXAMINED, TASK
-
 from campaign import Trial
+from workshop import CHECKPOINT, EXAMINED, TASK
 
 COMMANDS = (  # each of which would be done in seconds
     "evaluate polyak momentum --task quadratic --problems 2 --seed 3 --out out.csv --curves out2.csv",
