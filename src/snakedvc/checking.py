@@ -113,8 +113,8 @@ def _form(family: Family) -> list[str]:
     found = []
     if family.command[5] != family.name:
         found.append(f"stage {family.name}: its cmd must end with its own name, not with {family.command[5]}")
-    if not family.records.endswith(".jsonl"):
-        found.append(f"stage {family.name}: its file in {RECORDS} must end with .jsonl")
+    if not family.records.endswith(".jsonl.gz"):
+        found.append(f"stage {family.name}: its file in {RECORDS} must end with .jsonl.gz")
     for path in family.perishable:
         found.append(f"stage {family.name}: {path} needs persist: true, or `dvc repro` deletes it before it runs")
     return found

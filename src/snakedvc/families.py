@@ -142,7 +142,7 @@ def _family(
     if len(records) != 1:
         raise SnakedvcError(
             f"Stage '{name}' of {DVC_YAML} needs one out in a folder {RECORDS}, for Snakemake's records: "
-            f"results/NAME/{RECORDS}/STAGE.jsonl"
+            f"results/NAME/{RECORDS}/STAGE.jsonl.gz"
         )
     owned = tuple(out for out in outs if out != records[0])
     return Family(name, words[4], tuple(words), owned, tuple(deps), params, records[0], tuple(perishable))

@@ -147,7 +147,7 @@ def stages_of(jobs: Iterable[Job], config: str) -> str:
         code = {path for job in of_rule for path in job.source or {}}
         keys = sorted({key for job in of_rule for key in job.settings})
         deps = [*sorted({place.get(path, path) for path in read}), *sorted(code)]
-        records = f"{results}/{RECORDS}/{rule}.jsonl"
+        records = f"{results}/{RECORDS}/{rule}.jsonl.gz"
         stages[rule] = {
             "matrix": {"config": [Path(config).stem]},
             "cmd": f"python -m snakedvc make '{each_config(config)}' {rule}@${{item.config}}",

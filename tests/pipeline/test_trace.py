@@ -1,5 +1,6 @@
 """Tracing a verdict, on a folder of results made by hand: what is named, and what is noticed."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -86,7 +87,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         lines.append(record("record", RECORDS[seed], CHECKPOINTS[seed]))
         lines.append(record("fixed_points", POINTS[seed], CHECKPOINTS[seed], RECORDS[seed]))
     Path("results/hand/.records").mkdir()
-    Path("results/hand/.records/all.jsonl").write_text("".join(lines))
+    Path("results/hand/.records/all.jsonl.gz").write_bytes(gzip.compress("".join(lines).encode()))
     return tmp_path
 
 

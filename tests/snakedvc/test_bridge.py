@@ -1,5 +1,6 @@
 """The bridge at work on the toy repository: stages, check, record, locks, contents."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -64,7 +65,8 @@ def test_check_names_each_gap(unrun: Pipeline, tmp_path: Path) -> None:
 
 
 def test_records_lie_beside_the_results_a_line_an_output(ready: Pipeline) -> None:
-    lines = [json.loads(line) for line in (ready.path / "results/laptop/.records/train.jsonl").read_text().splitlines()]
+    packed = (ready.path / "results/laptop/.records/train.jsonl.gz").read_bytes()
+    lines = [json.loads(line) for line in gzip.decompress(packed).splitlines()]
     assert [line["output"] for line in lines] == ["results/laptop/train/a.npz", "results/laptop/train/b.npz"]
     for line in lines:
         assert line["sha256"] == digest(ready.path / line["output"])

@@ -30,9 +30,9 @@ def test_a_stage_owns_the_folders_of_its_rule_and_reads_what_its_jobs_read() -> 
     assert list(stages) == ["train", "look", "count", "draw"]
     outs = {name: [path for out in stage["outs"] for path in out] for name, stage in stages.items()}
     here = "results/${item.config}"
-    assert outs["train"] == [f"{here}/train", f"{here}/.records/train.jsonl"]
-    assert outs["look"] == [f"{here}/seen/a.csv", f"{here}/.records/look.jsonl"]  # another rule writes there too
-    assert outs["draw"] == ["plots/all.svg", f"{here}/all.svg", f"{here}/.records/draw.jsonl"]
+    assert outs["train"] == [f"{here}/train", f"{here}/.records/train.jsonl.gz"]
+    assert outs["look"] == [f"{here}/seen/a.csv", f"{here}/.records/look.jsonl.gz"]  # another rule writes there too
+    assert outs["draw"] == ["plots/all.svg", f"{here}/all.svg", f"{here}/.records/draw.jsonl.gz"]
     assert stages["train"]["deps"] == ["data/a.csv", "data/b.csv", "src/b.py", "src/t.py"]
     assert stages["train"]["params"] == [{"config/${item.config}.yaml": ["steps", "tasks.a", "tasks.b"]}]
     assert stages["count"]["deps"] == ["data/b.csv", f"{here}/train"]

@@ -35,7 +35,7 @@ def cached(toy: Pipeline, path: str) -> str:
 )
 def test_a_flipped_bit_is_named_and_healed(toy: Pipeline, place: str) -> None:
     before = toy.outputs()
-    result = "results/laptop/.records/train.jsonl" if place == "records" else TRAINED
+    result = "results/laptop/.records/train.jsonl.gz" if place == "records" else TRAINED
     copy = cached(toy, result)
     spoiled = {
         "workspace": [result],

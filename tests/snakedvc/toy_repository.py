@@ -112,7 +112,7 @@ stages:
     - config/${item.config}.yaml: [train, tasks.a, tasks.b]
     outs:
     - results/${item.config}/train: {persist: true}
-    - results/${item.config}/.records/train.jsonl: {persist: true}
+    - results/${item.config}/.records/train.jsonl.gz: {persist: true}
   analysis:
     matrix: *each
     cmd: python -m snakedvc make 'config/${item.config}.yaml' analysis@${item.config}
@@ -125,7 +125,7 @@ stages:
     outs:
     - results/${item.config}/record: {persist: true}
     - results/${item.config}/analyse: {persist: true}
-    - results/${item.config}/.records/analysis.jsonl: {persist: true}
+    - results/${item.config}/.records/analysis.jsonl.gz: {persist: true}
   figures:
     matrix: *each
     cmd: python -m snakedvc make 'config/${item.config}.yaml' figures@${item.config}
@@ -134,7 +134,7 @@ stages:
     - config/${item.config}.yaml: [figure]
     outs:
     - results/${item.config}/figure.svg: {persist: true}
-    - results/${item.config}/.records/figures.jsonl: {persist: true}
+    - results/${item.config}/.records/figures.jsonl.gz: {persist: true}
 """,
     "src/toy/__init__.py": "",
     "src/toy/model.py": """\

@@ -1,6 +1,7 @@
 """Adding a task is one file, one block of the config and its name in `dvc.yaml`; figures and claims have it then."""
 
 import copy
+import gzip
 import html
 import json
 import shutil
@@ -87,5 +88,6 @@ def test_a_fifth_task_is_one_file_and_one_block(added: Pipeline) -> None:
     evaluation = pd.read_csv(added.path / RESULTS / "logistic/evaluation/gru5-s0.csv")
     assert len(evaluation) == 6  # of its own block
     assert evaluation["accuracy"].between(0, 1).all()
-    line = json.loads((added.path / RESULTS / ".records/optimizers-logistic.jsonl").read_text().splitlines()[0])
+    packed = (added.path / RESULTS / ".records/optimizers-logistic.jsonl.gz").read_bytes()
+    line = json.loads(gzip.decompress(packed).splitlines()[0])
     assert line["record"]["rule"] == "metatrain"
