@@ -11,6 +11,7 @@ from reopt.examination.examination import Examination
 from reopt.examination.parts import FILES
 from reopt.examination.settings import Settings
 from reopt.examination.storage import COLUMNS, load, save
+from reopt.mechanisms.momentum import measure
 from reopt.optimizers.classical import Momentum
 from reopt.tasks.quadratic import Quadratic
 
@@ -80,6 +81,18 @@ def test_tables_of_another_kind_are_refused(attribute: str, damage: str, stored:
         return
     with pytest.raises(ReoptError, match=path.name):
         load(attribute, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_modes_of_another_linearization_are_refused(rows: int, stored: Path, tmp_path: Path):
+    """The state of a heavy ball is its buffer alone: one mode, neither none nor three."""
+    for attribute in (*ARRAYS, *TABLES):
+        for file in FILES[attribute]:
+            (tmp_path / file).write_bytes((stored / file).read_bytes())
+    table = read_table(tmp_path / "modes.csv")
+    write_table(tmp_path / "modes.csv", table.loc[[0] * rows].assign(mode=range(rows)))
+    with pytest.raises(ReoptError, match=f"{rows} momentum modes for a linearization with 1"):
+        measure(of(Momentum(0.1, 0.9), tmp_path), {})
 
 
 @pytest.mark.parametrize("change", [{"shape": 3}, {"finite": None}, {"peak": "high"}, {"initial": True}])

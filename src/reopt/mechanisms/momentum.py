@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from reopt.core.errors import ReoptError
 from reopt.mechanisms.base import (
     ABSENT,
     PRESENT,
@@ -115,6 +116,10 @@ def _at_rest(found: "Examination") -> _Answer:
     alpha = (table["alpha_real"] + 1j * table["alpha_imag"]).to_numpy()
     beta = (table["beta_real"] + 1j * table["beta_imag"]).to_numpy()
     rounding = modes(found.linearization).rounding
+    if (table["kind"] == "mode").sum() != rounding.size:  # the table may be one that was stored
+        raise ReoptError(
+            f"there are {len(table)} momentum modes for a linearization with {rounding.size}: both must be of one examination"
+        )
     error = np.maximum(EXACT * np.abs(alpha), np.append(rounding, np.zeros(alpha.size - rounding.size)))
     # Without a delay a mode is what the update takes from the gradient at once, by whatever way it came: a difference
     # of terms of the size of all alphas, of which no more is known than their rounding.
