@@ -91,7 +91,7 @@ def test_modes_of_another_linearization_are_refused(rows: int, stored: Path, tmp
             (tmp_path / file).write_bytes((stored / file).read_bytes())
     table = read_table(tmp_path / "modes.csv")
     write_table(tmp_path / "modes.csv", table.loc[[0] * rows].assign(mode=range(rows)))
-    with pytest.raises(ReoptError, match=f"{rows} momentum modes for a linearization with 1"):
+    with pytest.raises(ReoptError, match=rf"modes\.csv: {rows} momentum modes for a linearization with 1"):
         measure(of(Momentum(0.1, 0.9), tmp_path), {})
 
 

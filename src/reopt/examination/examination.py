@@ -467,6 +467,12 @@ class Examination:
             return False
         return self._optimizer is None or all(path.exists() for path in paths_of(name, self.stored))
 
+    def origin(self, name: str) -> str:
+        """Where an attribute is read from, to tell of what is wrong with it: its files, or "its NAME"."""
+        if self.stored is None or not self._reads(name):
+            return f"its {name}"
+        return ", ".join(map(str, paths_of(name, self.stored)))
+
     def __repr__(self) -> str:
         made = ", ".join(name for name in FILES if name in vars(self)) or "nothing yet"
         return f"<Examination of {self.name}: {made}>"

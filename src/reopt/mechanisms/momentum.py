@@ -116,10 +116,9 @@ def _at_rest(found: "Examination") -> _Answer:
     alpha = (table["alpha_real"] + 1j * table["alpha_imag"]).to_numpy()
     beta = (table["beta_real"] + 1j * table["beta_imag"]).to_numpy()
     rounding = modes(found.linearization).rounding
-    if (table["kind"] == "mode").sum() != rounding.size:  # the table may be one that was stored
-        raise ReoptError(
-            f"there are {len(table)} momentum modes for a linearization with {rounding.size}: both must be of one examination"
-        )
+    if (count := (table["kind"] == "mode").sum()) != rounding.size:  # the table may be one that was stored
+        words = f"{count} momentum modes for a linearization with {rounding.size}"
+        raise ReoptError(f"{found.origin('modes')}: {words}: it is damaged, or of another examination")
     error = np.maximum(EXACT * np.abs(alpha), np.append(rounding, np.zeros(alpha.size - rounding.size)))
     # Without a delay a mode is what the update takes from the gradient at once, by whatever way it came: a difference
     # of terms of the size of all alphas, of which no more is known than their rounding.
