@@ -128,6 +128,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_trained() -> None
         distil(Momentum(0.1, 0.9), task, rivals={}, parts=("gat",))
 
 
+@pytest.mark.long
 def test_an_adaptive_optimizer_has_a_start_that_does_not_diverge() -> None:
     """At rest Adam's answer to a pulse is its rate over eps, 2e6; on the gradients that it meets it is far less."""
     task, settings = Quadratic(), Settings(num_steps=40, evaluation_problems=64)

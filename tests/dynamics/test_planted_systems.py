@@ -125,7 +125,7 @@ def check(found, true, unstable, size):
     assert (found.residual < 1e-10).all()
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(SEEDS, st.sampled_from([1, 2, 5, 16]), st.sampled_from(["stable", "spiral", "saddle", "non-normal"]))
 def test_a_linear_system_has_one(number, size, kind):
     rng = np.random.default_rng(number)
@@ -149,7 +149,7 @@ def test_a_linear_system_has_one(number, size, kind):
     assert found.continuum_dimension[0] == 0
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(SEEDS, st.sampled_from([1, 3, 8]), st.floats(0.1, 0.9), st.floats(0.3, 3), st.integers(0, 1))
 def test_a_cubic_system_has_three(number, size, slope, width, saddles):
     rng = np.random.default_rng(number)

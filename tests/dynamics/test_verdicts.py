@@ -84,7 +84,7 @@ def test_no_unit_of_the_update_makes_a_continuum(number, decay, unit, gradient):
     np.testing.assert_allclose(found.points[0], [x, 10**unit * x], rtol=1e-9, atol=1e-12 * 10 ** max(unit, 0))
 
 
-@pytest.mark.parametrize("eps", [1e-8, 1e-15])
+@pytest.mark.parametrize("eps", [pytest.param(1e-8, marks=pytest.mark.long), 1e-15])
 def test_adam_rests_at_one_point(eps):
     """m = g, v = g^2: slopes 0.9 and 0.999; optax's default rate makes an update of -lr m / (|m| + eps) of them."""
     optimizer = from_optax(optax.adam(1e-3, eps=eps))

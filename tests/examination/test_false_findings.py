@@ -26,7 +26,7 @@ def test_no_verdict_on_optimizers_without_mechanisms_is_false():
     assert (smooth["verdict"] == "absent").all()
 
 
-@pytest.mark.parametrize("kind", ["step", "bits", "chaos"])
+@pytest.mark.parametrize("kind", ["step", *(pytest.param(it, marks=pytest.mark.long) for it in ("bits", "chaos"))])
 def test_the_noise_that_was_added_is_measured(kind: str):
     values = (jnp.asarray(value) for value in (0.3, 0.03, 0.5))  # rate, deviation, seed
     optimizer = calibration.NoisySGD(*values, kind)  # type: ignore[arg-type]
@@ -47,9 +47,8 @@ def finding(subject, name: str):
     return found, mechanism.measure(found, {})
 
 
-@pytest.mark.parametrize(
-    ("dtype", "beta"), [(jnp.bfloat16, 0.8984375), pytest.param(jnp.float16, 0.89990234375, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("dtype", "beta"), [(jnp.bfloat16, 0.8984375), (jnp.float16, 0.89990234375)])
 def test_a_buffer_in_half_precision_is_one_mode_with_the_decay_that_it_has(dtype, beta: float):
     """0.9 in 8 bits of mantissa is 230 / 256, in 11 bits 1843 / 2048; the rounding of the buffer is no second mode."""
     found, momentum = finding(optax.sgd(0.1, momentum=0.9, accumulator_dtype=dtype), "momentum")
@@ -104,9 +103,8 @@ def test_a_second_moment_that_fills_is_no_schedule():
     assert "bias correction" not in finding(optax.sgd(optax.linear_schedule(0.2, 0.1, 30)), "schedule")[1].why
 
 
-@pytest.mark.parametrize(
-    "rule", [optax.adagrad(0.1), pytest.param(optax.yogi(0.01), marks=pytest.mark.long)], ids=["adagrad", "yogi"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("rule", [optax.adagrad(0.1), optax.yogi(0.01)], ids=["adagrad", "yogi"])
 def test_a_sum_of_squares_that_never_settles_is_no_clip(rule):
     """u = g / sqrt(s + g^2) levels off at sqrt(s), whatever s: the more gradients there were, the later."""
     found, clipping = finding(rule, "clipping")

@@ -33,7 +33,8 @@ def test_of_classical_optimizers_all_is_as_foretold(optimizer, edge: float) -> N
     np.testing.assert_allclose(steps["seen"], steps["foretold"], atol=1)
 
 
-@pytest.mark.parametrize("name", [pytest.param("quadratic/gru64", marks=pytest.mark.long), "quadratic/gru32"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["quadratic/gru64", "quadratic/gru32"])
 def test_a_trained_network_is_unstable_in_the_limit_inside_its_range(name: str) -> None:
     found = foretell(reopt.load(name), Quadratic(), name=name, **SIZES)
     assert 0.1 < found.threshold < 1.0

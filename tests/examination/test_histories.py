@@ -100,6 +100,7 @@ def test_a_momentum_that_rises_with_the_step_is_read_step_by_step() -> None:
     assert "momentum by step" not in compared(heavy, nesterov)  # one momentum each, whatever the step
 
 
+@pytest.mark.long
 def test_a_first_gradient_is_never_forgotten_where_the_largest_corrected_moment_is_kept() -> None:
     b = 0.999
     before, after = Componentwise(torch.Adam(1e-2, (0.9, b), amsgrad=True)), optax.amsgrad(1e-2, 0.9, b)

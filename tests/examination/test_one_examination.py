@@ -45,7 +45,8 @@ def by_rules(optimizer: Optimizer, folder: Path) -> None:
         Examination(optimizer, Quadratic(), SMALL, stored=folder, given=earlier(name)).make(name, folder)
 
 
-@pytest.mark.parametrize("name", [pytest.param("gru", marks=pytest.mark.long), "rmsprop"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["gru", "rmsprop"])
 def test_rules_and_dissect_give_the_same_numbers(name: str, tmp_path: Path):
     by_rules(SUBJECTS[name], tmp_path / "rules")
     dissect(SUBJECTS[name], Quadratic(), SMALL, name=name).write(tmp_path / "dissect")

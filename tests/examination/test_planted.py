@@ -226,7 +226,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@draws(4, a=st.floats(0, 1), b=st.floats(0, 1), rate=log_uniform(1e-4, 10))
+@draws(2, a=st.floats(0, 1), b=st.floats(0, 1), rate=log_uniform(1e-4, 10))
 def test_the_schedules_of_optax_at_every_step(shape: str, a: float, b: float, rate: float):
     planted = SHAPES[shape](a, b)
     chain = optax.chain(optax.trace(0.7), optax.scale_by_schedule(planted), optax.scale(-rate))

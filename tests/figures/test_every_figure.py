@@ -22,8 +22,8 @@ from reopt.figures.style import FONT, TEXT_WIDTH, style
 MISSING = re.compile(r"\b(nan|inf|none(?! of these))\b", re.IGNORECASE)
 SEVERAL = ("performance", "momentum", "clipping", "schedule", "adaptation", "causes", "beyond")
 MANY = [(name, catalogue.TASKS) for name in catalogue.NAMES if name not in ("difference", "remainder")]
-CASES = [(name, ("quadratic",)) for name in catalogue.NAMES] + [(name, ("quadratic", "rosenbrock")) for name in SEVERAL]
-CASES += MANY
+TWO = [pytest.param((name, ("quadratic", "rosenbrock")), marks=pytest.mark.long) for name in SEVERAL]
+CASES = [(name, ("quadratic",)) for name in catalogue.NAMES] + TWO + MANY
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0]}-{len(case[1])}")

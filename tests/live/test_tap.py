@@ -77,9 +77,8 @@ def advance(optimizer: Any, carry: Any, given: Any) -> Any:
     return (optax.apply_updates(params, updates), state), updates
 
 
-@pytest.mark.parametrize(
-    "chain", [name if name == "clips" else pytest.param(name, marks=pytest.mark.long) for name in CHAINS]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("chain", CHAINS)
 def test_the_same_bits_with_and_without(chain: str) -> None:
     """Parameters, updates and inner state of twenty steps, in a scan that is compiled as a user's is."""
 
@@ -321,6 +320,7 @@ def programs(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     return lowered(make()), lowered(reopt.tap(make(), EVERY))
 
 
+@pytest.mark.long
 def test_a_step_that_is_not_measured_costs_a_counter_and_a_row(programs: tuple[Any, Any]) -> None:
     """The rest of the compiled program writes what it wrote without the tap; nothing grows with the parameters."""
     bare, tapped = (

@@ -46,7 +46,7 @@ def test_rmsprop_divides_by_the_gradient_it_has_seen():
     assert list(table.arm.value_counts().sort_index()) == [21, 21, 1]
 
 
-@pytest.mark.parametrize("decay", [0.99, 0.9999, 0.999999])
+@pytest.mark.parametrize("decay", [0.9999, *(pytest.param(it, marks=pytest.mark.long) for it in (0.99, 0.999999))])
 @pytest.mark.parametrize("start", [0.0, 1.0])
 def test_slow_states_are_read_at_rest(decay: float, start: float):
     """s = g^2 at rest, from anywhere: rate lr / (sqrt(d) |g| + eps) at zero. After 2,048 steps with d = 0.999999 s has
@@ -214,9 +214,8 @@ UNTOLD = {"rosenbrock_gru32_s0": [50]}
 """Rows with a fixed point that saturated gates hold to rounding alone, so that its rate is not settled."""
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "rosenbrock_gru32_s1" else pytest.mark.long) for name in TRAINED]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", TRAINED)
 def test_trained_networks_have_a_fixed_point_where_iteration_finds_none(name: str):
     """A map of a box into itself has a fixed point (Brouwer), so no row may be missed."""
     scale, low, high, missed = TRAINED[name]

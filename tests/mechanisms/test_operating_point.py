@@ -30,7 +30,7 @@ def in_runs(optimizer: Optimizer, clock: float = 39.0):
     return operating_point(optimizer, met(), GRID, clock=clock)
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(st.floats(1e-4, 1.0), st.floats(0.5, 0.98), st.floats(0.5, 0.999), st.floats(1e-8, 1e-2))
 def test_adam_has_the_rate_of_its_second_moment(rate: float, b1: float, b2: float, eps: float) -> None:
     """At E_k the first moment is 0, the second v_k = (1 - b2) sum_i b2^(k - 1 - i) g_i^2, and a small gradient at step
@@ -86,6 +86,7 @@ def test_runs_that_diverged_are_left_out_from_there_on() -> None:
     assert found.table.loc[~lost, ["rate", "memory", "saturation"]].notna().all(axis=None)
 
 
+@pytest.mark.long
 def test_both_ways_of_reading_say_the_same_of_a_planted_chain() -> None:
     """A clip at 0.1, a buffer of 0.8, no adaptation; of Adam the buffer, and a rate that follows the gradients."""
     clipped = examine(optax.chain(optax.clip(0.1), optax.sgd(0.1, 0.8)), Quadratic(), num_steps=40, problems=4)

@@ -63,7 +63,7 @@ def direct_of(transformation: optax.GradientTransformation) -> tuple[float, floa
     ("transformation", "true"),
     [
         pytest.param(optax.adam(1e-3), 0.0, marks=pytest.mark.long),
-        (optax.sgd(0.1, momentum=0.9), 0.0),
+        pytest.param(optax.sgd(0.1, momentum=0.9), 0.0, marks=pytest.mark.long),
         (optax.sgd(0.1, momentum=0.9, nesterov=True), 0.1),
     ],
     ids=["adam", "momentum", "nesterov"],

@@ -86,7 +86,7 @@ def run(star: Joint, *, steps: int = 12, scale: float = 1.0, layout: Layout = LA
     return run_joint(star, layout, start, both, steps, keep=True)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 1000), st.sampled_from(["adam", "momentum", "none"]), st.booleans())
 def test_a_slice_is_the_run_of_its_parameter(seed: int, nominal: str, preconditioned: bool) -> None:
     with jax.enable_x64(True):
@@ -267,6 +267,7 @@ def test_permuted_rows_have_permuted_updates() -> None:
         np.testing.assert_allclose(mixed, updates(gradients, params)[:, order], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_it_runs_on_the_family_in_single_precision() -> None:
     task = Family()
     problems = task.sample_batch(jax.random.key(0), 4)
@@ -297,7 +298,7 @@ def velo(seed: int = 0, **settings: Any) -> VeLO:
     return cast(create_velo(jax.random.key(seed), **settings), jnp.float64)  # type: ignore[arg-type,return-value]
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 1000))
 def test_a_slice_of_velo_is_the_run_of_its_parameter(seed: int) -> None:
     with jax.enable_x64(True):
@@ -312,6 +313,7 @@ def test_a_slice_of_velo_is_the_run_of_its_parameter(seed: int) -> None:
                 np.testing.assert_allclose(state, kept.states.own[at[0] + 1, at[1], at[2]], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_arrays_that_are_alike_have_one_mixture_and_one_rate() -> None:
     """Two arrays with the same parameters and gradients are told the same: the largest over arrays is their own."""
     layout, rng = Layout(((2, 3), (2, 3))), np.random.default_rng(3)
@@ -358,7 +360,7 @@ def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
     assert accumulators.FEATURES + 2 == 30
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 1000))
 def test_a_slice_of_the_hierarchical_optimizer_is_the_run_of_its_parameter(seed: int) -> None:
     with jax.enable_x64(True):
@@ -373,6 +375,7 @@ def test_a_slice_of_the_hierarchical_optimizer_is_the_run_of_its_parameter(seed:
                 np.testing.assert_allclose(state, kept.states.own[at[0] + 1, at[1], at[2]], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_gradients_are_cut_at_ten_times_their_running_size() -> None:
     """Of gradients of size 1, then one of 1e6: it counts as 10 times the mean of their sizes, which are all 1."""
     layout = Layout(((2, 2),))

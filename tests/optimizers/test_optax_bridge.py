@@ -104,7 +104,12 @@ def run_ours(optimizer: Optimizer, gradients: jax.Array) -> jax.Array:
     return jax.lax.scan(lambda h, g: optimizer(h, g), start, gradients)[1]
 
 
-@pytest.mark.parametrize("name", ACCEPTED)
+ALIKE = ("sgd", "scheduled", "lion", "sign_sgd", "adagrad", "no weight decay")  # as others, or parts of them
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in ALIKE else name for name in ACCEPTED]
+)
 def test_from_optax_equals_optax_itself(name: str):
     with jax.enable_x64(True):
         gradients = jax.tree.map(jnp.asarray, tree_gradients(20))

@@ -325,7 +325,7 @@ NEVER = st.one_of(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(keys=st.sampled_from(list(leaves(CONTENT))), value=NEVER)
 def test_any_leaf_of_a_wrong_type_is_refused_by_name(keys: tuple, value: Any):
     assert "shown" in keys or str(keys[-2 if isinstance(keys[-1], int) else -1]) in said_of(changed(keys, value))
@@ -430,7 +430,7 @@ def test_any_value_anywhere_is_either_taken_or_refused_in_one_line(keys: tuple, 
         said_of(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(content=st.binary(max_size=60) | st.text("{}[]:-&*!|>#%@`'\"\n\t aA01.<~?,", max_size=40).map(str.encode))
 def test_any_bytes_are_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, content: bytes):
     path = tmp_path_factory.getbasetemp() / "anything.yaml"

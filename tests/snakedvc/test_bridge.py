@@ -228,6 +228,7 @@ def test_accept_keeps_the_results_of_an_edit_that_changes_nothing(toy: Pipeline)
     assert toy.changed() == set()
 
 
+@pytest.mark.long
 def test_accept_leaves_other_planned_jobs_planned(toy: Pipeline) -> None:
     toy.edit("src/toy/files.py")
     toy.bridge("accept", "results/laptop/analyse/a.csv", "results/laptop/train/a.npz")

@@ -51,6 +51,7 @@ def test_a_second_config_of_the_same_name_is_refused(toy: Pipeline) -> None:
     assert "results/laptop" in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_of_two_unversioned_configs_the_first_keeps_the_folder_until_it_is_gone(
     unrun: Pipeline, tmp_path: Path
 ) -> None:

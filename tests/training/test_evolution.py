@@ -103,6 +103,7 @@ def test_star_learns() -> None:
     assert trained < alone < 1, "better than its nominal term alone"
 
 
+@pytest.mark.long
 def test_the_objective_may_be_the_loss_on_held_out_data() -> None:
     task = Family(log10_rho=(0.0, 0.0))
     batch = task.sample_batch(jax.random.key(1), 8)
