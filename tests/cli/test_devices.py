@@ -51,6 +51,7 @@ def test_without_a_gpu_its_plugin_is_not_loaded(plugin: str, tmp_path: Path) -> 
     assert ("noise of the plugin" in lines) == (not NO_GPU)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("platform", "code", "lines"), [("banana", 2, 1), pytest.param("cpu", 0, 1, marks=pytest.mark.long)]
 )

@@ -53,6 +53,7 @@ def test_rounding_leaves_words_and_whole_numbers_alone():
     assert rounded(table, 3).iloc[0].tolist() == ["x", 123456789, 1.23]
 
 
+@pytest.mark.long
 def test_an_archive_that_unpacks_to_far_more_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "bomb.npz"
     header = io.BytesIO()

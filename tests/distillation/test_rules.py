@@ -199,6 +199,7 @@ def test_training_is_better_than_where_it_began() -> None:
     assert again.validation == found.validation
 
 
+@pytest.mark.long
 def test_a_ladder_ends_at_a_heavy_ball() -> None:
     recipe = SHORT._replace(outer_steps=12, every=4)
     rungs = ladder(START, ("gate", "clip"), Quadratic(), recipe, num_steps=20, seed=0)

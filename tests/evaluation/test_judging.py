@@ -115,6 +115,7 @@ class Counting(Task):
         return self.task.loss(problem, params, step)
 
 
+@pytest.mark.long
 def test_a_program_is_compiled_once_for_all_parameters_and_not_kept_for_ever():
     asked = {"name": "it", "task_name": "quadratic", "problems": 3, "seed": 0}
 

@@ -58,7 +58,7 @@ def by_hand(transformation: Any) -> np.ndarray:
         pytest.param(optax.sgd(0.3, momentum=0.5), marks=pytest.mark.long),
         optax.adamw(0.03, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params), weight_decay=5),
         pytest.param(optax.lamb(0.1), marks=pytest.mark.long),
-        optax.contrib.muon(0.1),
+        pytest.param(optax.contrib.muon(0.1), marks=pytest.mark.long),
         pytest.param(optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(1.0)), marks=pytest.mark.long),
         pytest.param(optax.adafactor(0.1, min_dim_size_to_factor=2), marks=pytest.mark.long),
     ],

@@ -118,6 +118,7 @@ def test_alpha_of_rmsprop_from_any_start(rate: float, rest: float, eps: float, s
     np.testing.assert_allclose(leading["beta_real"], [beta], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_a_rate_that_has_not_settled_is_said_to_be_on_its_way():
     """s = 0.99^t from 1: at step 59 the rate is lr / (0.99^30 + eps) = 0.01 / 0.7407; at rest it is lr / eps = 10."""
     found = small(optax.rmsprop(0.01, decay=0.99, eps=1e-3, initial_scale=1.0, eps_in_sqrt=False))

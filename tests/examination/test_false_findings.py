@@ -76,6 +76,7 @@ def test_a_bias_correction_is_no_schedule(b1: float):
     np.testing.assert_allclose([read["step_initial"], read["step_final"]], 0.01, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rate",
     [

@@ -109,8 +109,13 @@ RULES = {
 }
 
 
+ALIKE = ("nesterov", "heavy ball", "clip", "adamw", "rmsprop", "normalized", "sm3", "muon in float32", "shampoo")
+
+
 @pytest.mark.parametrize(("shape", "seed"), [((3, 5), 4), pytest.param((8, 6), 0, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in ALIKE else name for name in RULES]
+)
 def test_what_a_rule_acts_by_is_told_from_symmetries(name: str, shape: tuple[int, int], seed: int) -> None:
     rule, acts = RULES[name]
     found = read_matrix(rule, shape, name=name, seed=seed)

@@ -70,6 +70,7 @@ def test_the_planted_soft_clip_is_its_level_everywhere():
     np.testing.assert_allclose(readings.loc[("clipping", "threshold"), "value"], 0.5, rtol=1e-9)
 
 
+@pytest.mark.long
 def test_a_part_reads_what_it_needs_and_nothing_else(tmp_path: Path):
     """A stale file of the part that is made, or of a later one, is not looked at."""
     by_rules(SUBJECTS["rmsprop"], tmp_path)

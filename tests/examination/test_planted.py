@@ -225,7 +225,9 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape", [pytest.param(it, marks=pytest.mark.long) if it in ("warmup", "exponential") else it for it in SHAPES]
+)
 @draws(2, a=st.floats(0, 1), b=st.floats(0, 1), rate=log_uniform(1e-4, 10))
 def test_the_schedules_of_optax_at_every_step(shape: str, a: float, b: float, rate: float):
     planted = SHAPES[shape](a, b)

@@ -344,6 +344,7 @@ def test_without_input_weights_velo_has_no_schedule_and_no_feedback() -> None:
         assert float(jnp.ptp(one.contexts.rate)) < 1e-12
 
 
+@pytest.mark.long
 def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
     """Parameters and gradients as of a network that uses rho times them: the step over the parameters is the same."""
     with jax.enable_x64(True):

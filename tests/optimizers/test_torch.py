@@ -132,6 +132,7 @@ def test_the_product_of_nadams_momenta_is_known_at_any_step() -> None:
             np.testing.assert_allclose(optimizer.mu_product(jnp.asarray(steps)), product, rtol=1e-12)
 
 
+@pytest.mark.long
 def test_damped_momentum_is_read_with_its_own_numbers() -> None:
     """v <- 0.8 v + 0.75 g in the long run: alpha is 0.2 times 0.75."""
     damped = rules.SGD(lr=0.2, momentum=0.8, dampening=0.25)
@@ -142,6 +143,7 @@ def test_damped_momentum_is_read_with_its_own_numbers() -> None:
     np.testing.assert_allclose([read["alpha_real"], read["beta_real"]], [0.15, 0.8], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_true_run_has_the_weight_decay() -> None:
     sizes = {"problems": 4, "seed": 0, "num_steps": 20}
     task, ours, theirs = reopt.tasks.Quadratic(), rules.AdamW(0.1, weight_decay=0.5), optax.adamw(0.1, weight_decay=0.5)

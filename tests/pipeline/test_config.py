@@ -325,7 +325,7 @@ NEVER = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(keys=st.sampled_from(list(leaves(CONTENT))), value=NEVER)
 def test_any_leaf_of_a_wrong_type_is_refused_by_name(keys: tuple, value: Any):
     assert "shown" in keys or str(keys[-2 if isinstance(keys[-1], int) else -1]) in said_of(changed(keys, value))

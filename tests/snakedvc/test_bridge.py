@@ -219,6 +219,7 @@ def test_without_the_guard_old_replaced_bytes_pass_unseen(toy: Pipeline) -> None
     assert toy.planned() == {}
 
 
+@pytest.mark.long
 def test_accept_keeps_the_results_of_an_edit_that_changes_nothing(toy: Pipeline) -> None:
     before = toy.outputs()
     toy.edit(toy.facts.upstream_module)

@@ -117,6 +117,7 @@ def test_the_objective_may_be_the_loss_on_held_out_data() -> None:
         objectives(BALL, Quadratic(3), Quadratic(3).sample_batch(jax.random.key(0), 2), 4, held_out=True)
 
 
+@pytest.mark.long
 def test_problems_of_the_family_differ_in_what_they_say() -> None:
     task = Family()
     batch = task.sample_batch(jax.random.key(3), 400)

@@ -37,6 +37,7 @@ def test_every_page_shows_the_numbers_beside_it_and_its_picture(script, tmp_path
     assert script.out_of_step(tmp_path) == [tmp_path / "clipping.md"]
 
 
+@pytest.mark.long
 def test_the_planted_numbers_are_the_hyperparameters_and_were_read(script) -> None:
     for name, planted in script.examples().items():
         table = pd.read_csv(ROOT / f"docs/mechanisms/{name}.csv")

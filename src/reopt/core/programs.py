@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 
 MAPPINGS, LIMIT = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-SHARE = 0.3  # of the mappings allowed, from which on programs are given up
+SHARE = 0.5  # of the mappings allowed, from which on programs are given up
 
 
 def release_programs(share: float = SHARE) -> bool:
