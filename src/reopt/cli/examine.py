@@ -36,6 +36,7 @@ class Format(StrEnum):
 
 
 FORMATS = [Format.svg, Format.png]
+PUBLISHED = "open:"  # begins the name of a file of published weights
 
 
 @app.command()
@@ -68,7 +69,14 @@ def dissect(
     transformation; what decoupled weight decay takes away is said beside the readings. With --coupled it may also be
     one that couples parameters (a global norm): the readings are then those of a problem with a single scalar
     parameter, and say so; the loss curves are true. Works in any folder.
+
+    SUBJECT may also be open:FILE, weights of the published optimizer OPEN: it is run with its context and read there,
+    at finite gradients; the folder then holds verdicts.csv, points.csv and losses.csv (docs: published).
     """
+    if subject.startswith(PUBLISHED):
+        return _dissect_published(
+            subject, task, out, config=config, steps=steps, problems=problems, seed=seed, coupled=coupled, log=log
+        )
     from reopt.cli.progress import Reporter
     from reopt.examination.dissect import dissect as examine
     from reopt.examination.dissect import written_files
@@ -113,6 +121,40 @@ def dissect(
         result.write(out, command=shlex.join(["reopt", *sys.argv[1:]]), formats=formats)
         drawing(1, 1, "drawn")
         report.say(f"written: {out / 'index.html'}")
+
+
+def _dissect_published(
+    subject: str,
+    task: str,
+    out: Path,
+    *,
+    config: Path | None,
+    steps: int | None,
+    problems: int | None,
+    seed: int | None,
+    coupled: bool,
+    log: Path | None,
+) -> None:
+    """An optimizer with a context, read in it."""
+    from reopt.cli.progress import Reporter
+    from reopt.core.errors import ReoptError
+    from reopt.pipeline.setting import setting_of
+    from reopt.pipeline.slice import writable
+    from reopt.published.in_context import FILES, read_in_context
+    from reopt.published.open_rl import load_open
+
+    if coupled:
+        raise ReoptError("--coupled is for optax transformations: what open:FILE is told of its array is held as it is")
+    where = setting_of(task, config=config, steps=steps, problems=problems, seed=seed, default=DEFAULT)
+    writable(*(out / file for file in FILES))
+    optimizer = load_open(subject.removeprefix(PUBLISHED))
+    with Reporter("dissect open", log) as report:
+        sizes = {"problems": problems or 16, "num_steps": where.settings.num_steps, "seed": seed or 0}
+        result = read_in_context(optimizer, where.task, **sizes)
+        for sentence in result.sentences():
+            report.say(sentence)
+        result.write(out)
+        report.say(f"written: {out / FILES[0]}")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Published learned optimizers, from files of weights that the user has."""

@@ -1,0 +1,224 @@
+"""An optimizer with a context, read where its runs are: at finite gradients, odd and even part of the update apart.
+
+Where inputs enter by their sign or the logarithm of their size, an update has no slope at g = 0, and no reading that
+divides by one means anything. So the gradient of one parameter at one step of a run is replaced, its state and context
+held, by gradients s of both signs:
+
+    odd(s) = [u(s) - u(-s)] / 2        the answer to the gradient; below 0 it goes downhill
+    even(s) = [u(s) + u(-s)] / 2       what is done whatever its sign
+    exponent = d log |odd| / d log s   1: in proportion, as linear methods; 0: blind to its size, as beyond a clip
+
+Near zero means down to `NEAR` times the gradients met. A regular update has one slope there; else it is a "jump", a
+"kink" (two slopes) or "steep" (slopes without end), and clipping is undetermined: what levels off is a share of no
+slope. The memory of a run is read at finite gradients too: one gradient of a run changes its sign, and the share of the
+change of updates that comes in later steps is counted, over `LATER` steps, contexts held.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+
+from reopt.core.errors import ReoptError
+from reopt.core.tables import rounded, write_table
+from reopt.dynamics.precision import double_precision, to_double
+from reopt.evaluation.keys import problem_key
+from reopt.evaluation.unroll import batch_value_and_grad
+from reopt.optimizers.joint import Joint, JointRun, layout_of, run_joint, slice_of
+from reopt.tasks.base import Task
+
+FILES = ("verdicts.csv", "points.csv", "losses.csv")
+STEPS, SHARED = 8, 64  # steps at which it is looked, parameters at each
+NEAR = 1e-6  # times the median gradient met
+DECADES = 10.0
+BESIDE = 1.05  # factor between gradients of which an exponent is made
+AGREE = 0.01  # of slopes: then they are one
+LATER = 50  # steps
+REGULAR, JUMP, KINK, STEEP = "regular", "jump", "kink", "steep"
+PRESENT, ABSENT, UNDETERMINED = "present", "absent", "undetermined"
+FEW = 0.05  # share of the points that a verdict leaves out
+LEVEL = 0.5  # exponent below which an update has levelled off
+SOME = 0.1  # share of levelled points that is clipping
+
+
+class InContext(NamedTuple):
+    """`points` has a row a point: step, problem, param, gradient, at_zero, odd, even, exponent, even_share, downhill;
+    `losses` the mean over problems at each step; `findings` mechanism, verdict and why."""
+
+    points: pd.DataFrame
+    losses: Float[np.ndarray, " step"]
+    findings: pd.DataFrame
+
+    def sentences(self) -> list[str]:
+        """A line a verdict, and whether the loss falls, by which a file in the wrong layout is known."""
+        first, last = float(self.losses[0]), float(self.losses[-1])
+        end = "" if last < first else ": it does not fall, so the file may be no optimizer in this layout"
+        lines = [f"mean loss {first:.4g} at the first step, {last:.4g} at the last{end}"]
+        rows = self.findings.itertuples(index=False)
+        return lines + [f"{row.mechanism}: {row.verdict}; {row.why}" for row in rows]
+
+    def write(self, out: Path) -> None:
+        """`FILES` in the folder."""
+        write_table(out / FILES[0], self.findings)
+        write_table(out / FILES[1], rounded(self.points))
+        write_table(out / FILES[2], rounded(pd.DataFrame({"step": np.arange(len(self.losses)), "loss": self.losses})))
+
+
+@eqx.filter_jit
+def _updates(joint: Joint, contexts: object, states: Array, gradients: Array) -> Array:
+    def at(context: object, state: Array, gradients: Array) -> Array:
+        return jax.vmap(lambda gradient: joint.one(context)(state, gradient)[1])(gradients)
+
+    return jax.vmap(at)(contexts, states, gradients)
+
+
+def near_zero(up: Float[np.ndarray, "point 3"], down: Float[np.ndarray, "point 3"], size: float) -> list[str]:
+    """What each update function is like at 0, from u(s) and u(-s) at s = size, 10 size and 100 size.
+
+    Regular: the slope from -s to s and those of either side agree within `AGREE`.
+    """
+    found = []
+    for right, left in zip(up, down, strict=True):
+        across = (right[0] - left[0]) / (2 * size)
+        sides = [(right[2] - right[0]) / (99 * size), (left[0] - left[2]) / (99 * size)]
+        largest = max(abs(across), *map(abs, sides))
+        rounding = 1e-13 * max(np.abs(right).max(), np.abs(left).max()) / (AGREE * size)
+        if max(abs(across - side) for side in sides) <= AGREE * largest + rounding:
+            found.append(REGULAR)
+            continue
+        odd = 0.5 * (right - left)
+        moved = max(abs(right[2] - right[0]), abs(left[2] - left[0]))
+        if abs(odd[0]) > 2 * moved:
+            found.append(JUMP)
+            continue
+        nearer = np.array([right[1] - right[0], left[0] - left[1]]) / (9 * size)
+        farther = np.array([right[2] - right[1], left[1] - left[2]]) / (90 * size)
+        even_only = np.max(np.abs(nearer - farther)) <= 5 * AGREE * np.max(np.abs(nearer))
+        found.append(KINK if even_only else STEEP)
+    return found
+
+
+def read_points(
+    joint: Joint, run: JointRun, *, seed: int = 0, steps: int = STEPS, shared: int = SHARED
+) -> pd.DataFrame:
+    """The table of points of a run that was kept; inside `double_precision`."""
+    assert run.gradients is not None
+    assert run.states is not None
+    gradients = np.asarray(run.gradients)
+    count, problems, params = gradients.shape
+    rng = np.random.default_rng(seed)
+    at = np.repeat(np.unique(np.linspace(min(1, count - 1), count - 1, steps).round().astype(int)), shared)
+    which = (at, rng.integers(0, problems, at.size), rng.integers(0, params, at.size))
+    met = gradients[which]
+    usable = np.isfinite(met) & (met != 0)
+    if not usable.any():
+        raise ReoptError("no gradient of the run is finite and not 0: there is nothing to read")
+    which, met = tuple(part[usable] for part in which), np.abs(met[usable])
+    signed = gradients[which]
+    near = NEAR * float(np.median(met))
+    columns = [near, DECADES * near, DECADES**2 * near]
+    sizes = np.stack([*(np.full_like(met, one) for one in columns), met / BESIDE, met, met * BESIDE], axis=-1)
+    contexts, states = slice_of(run.contexts, which), run.states.own[which]  # type: ignore[arg-type]
+    found = np.asarray(_updates(joint, contexts, states, jnp.asarray(np.concatenate([sizes, -sizes], axis=-1))))
+    up, down = np.split(found, 2, axis=-1)
+    odd, even = 0.5 * (up - down), 0.5 * (up + down)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponent = (np.log(np.abs(odd[:, 5])) - np.log(np.abs(odd[:, 3]))) / (2 * np.log(BESIDE))
+        share = np.abs(even[:, 4]) / (np.abs(even[:, 4]) + np.abs(odd[:, 4]))
+    return pd.DataFrame(
+        {
+            "step": which[0],
+            "problem": which[1],
+            "param": which[2],
+            "gradient": signed,
+            "at_zero": near_zero(up[:, :3], down[:, :3], near),
+            "odd": odd[:, 4],
+            "even": even[:, 4],
+            "exponent": exponent,
+            "even_share": share,
+            "downhill": odd[:, 4] < 0,
+        }
+    )
+
+
+def read_memory(joint: Joint, run: JointRun, step: int) -> float:
+    """Share of the answer to the sign of one gradient that comes in later steps; inside `double_precision`.
+
+    It is counted to the end of the run, or for `LATER` steps: a lower bound of a longer memory.
+    """
+    assert run.gradients is not None
+    assert run.states is not None
+    end = min(step + LATER, run.gradients.shape[0])
+    begun = run.states.own[step]
+    contexts, gradients = jax.tree.map(lambda leaf: leaf[step:end], (run.contexts, run.gradients))
+
+    @eqx.filter_jit
+    def replay(joint: Joint, gradients: Array) -> Array:
+        def body(state: Array, given: tuple[object, Array]) -> tuple[Array, Array]:
+            return joint.one(given[0])(state, given[1])
+
+        return jax.lax.scan(body, begun, (contexts, gradients))[1]
+
+    change = np.abs(np.asarray(replay(joint, gradients.at[0].multiply(-1)) - replay(joint, gradients)))
+    answered = change.reshape(len(change), -1).sum(axis=1)
+    return float(answered[1:].sum() / answered.sum()) if answered.sum() > 0 else np.nan
+
+
+def findings(points: pd.DataFrame, memory: float) -> pd.DataFrame:
+    """Verdicts: mechanism, verdict, why. What divides by a slope at zero is undetermined where there is none."""
+    kinds = points["at_zero"].value_counts(normalize=True)
+    regular = float(kinds.get(REGULAR, 0.0))
+    exponents = points["exponent"].dropna()
+    at_work = f"at the gradients met the odd part goes as |g|^{exponents.median():.2g}" if len(exponents) else ""
+    if regular < 1 - FEW or not len(exponents):
+        named = ", ".join(f"{kind} at {share:.0%}" for kind, share in kinds.items() if kind != REGULAR)
+        why = f"singular at zero gradient ({named} of the points), so that no slope there can level off; {at_work}"
+        clipping = (UNDETERMINED, why if named else "no answer to the gradient could be read")
+    else:
+        levelled = float((exponents < LEVEL).mean())
+        linear = float((np.abs(exponents - 1) < FEW).mean())
+        verdict = PRESENT if levelled >= SOME else ABSENT if linear >= 1 - FEW else UNDETERMINED
+        clipping = (verdict, f"the update has levelled off for {levelled:.1%} of the gradients met; {at_work}")
+    over = float((points["even_share"] > 0.5).mean())
+    drift = PRESENT if over > 0.5 else ABSENT if over < FEW else UNDETERMINED
+    downhill = float(points["downhill"].mean())
+    remembered = UNDETERMINED if not np.isfinite(memory) else PRESENT if memory > SOME else ABSENT
+    rows = [
+        ("clipping", *clipping),
+        ("drift", drift, f"the even part is larger than the odd at {over:.1%} of the points"),
+        ("descent", PRESENT if downhill > 1 - FEW else UNDETERMINED, f"the odd part goes downhill at {downhill:.1%}"),
+        ("momentum", remembered, f"{memory:.1%} of the answer to one gradient's sign comes later, contexts held"),
+        ("schedule", UNDETERMINED, "not read in context: time is an input that is held"),
+        ("adaptation", UNDETERMINED, "not read in context: what features are divided by is held"),
+    ]
+    return pd.DataFrame(rows, columns=["mechanism", "verdict", "why"])
+
+
+def read_in_context(joint: Joint, task: Task, *, problems: int = 16, num_steps: int = 201, seed: int = 0) -> InContext:
+    """Run a `Joint` on held-out problems of `seed` in float64 and read it there.
+
+    **Raises** `ReoptError` where the run leaves the finite numbers.
+    """
+    drawn = task.sample_batch(problem_key("evaluation", seed), problems)
+    start = jax.vmap(task.initial_params)(drawn)
+    with double_precision():
+        drawn, joint = to_double(drawn), to_double(joint)  # type: ignore[arg-type,assignment]
+
+        def both(params: Array, step: Array) -> tuple[Array, Array]:
+            return batch_value_and_grad(task, drawn, params, step)
+
+        first = jnp.asarray(np.asarray(start, np.float64))
+        run = run_joint(joint, layout_of(task), first, both, num_steps, keep=True)
+        losses = np.asarray(run.losses).mean(axis=1)
+        if not np.isfinite(losses).all():
+            raise ReoptError(f"the run leaves the finite numbers at step {int(np.argmin(np.isfinite(losses)))}")
+        points = read_points(joint, run, seed=seed)
+        middle = sorted({num_steps // 4, num_steps // 2})
+        remembered = [read_memory(joint, run, step) for step in middle]
+        memory = float(np.nanmean(remembered)) if np.isfinite(remembered).any() else np.nan
+    return InContext(points, losses, findings(points, memory))

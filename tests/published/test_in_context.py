@@ -1,0 +1,156 @@
+"""Readings in context: planted update functions of each kind, and memories with a closed form."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+from reopt.core.errors import ReoptError
+from reopt.optimizers.base import Optimizer
+from reopt.optimizers.joint import Inputs, Joint, Layout, State
+from reopt.published.in_context import (
+    ABSENT,
+    LATER,
+    PRESENT,
+    UNDETERMINED,
+    InContext,
+    near_zero,
+    read_in_context,
+)
+from reopt.tasks.quadratic import Quadratic
+
+FUNCTIONS: dict[str, Callable] = {
+    "linear": lambda g: -0.1 * g,
+    "tanh": lambda g: -0.01 * jnp.tanh(g / 0.1),
+    "clip": lambda g: -0.01 * jnp.clip(g, -0.1, 0.1),
+    "square beside": lambda g: -0.1 * g + 0.01 * g**2,
+    "offset": lambda g: -0.1 * g + 0.3,
+    "sign": lambda g: -1e-3 * jnp.sign(g),
+    "sign and slope": lambda g: -1e-3 * jnp.sign(g) - 0.1 * g,
+    "absolute": lambda g: -0.1 * g + 0.03 * jnp.abs(g),
+    "root": lambda g: -0.01 * jnp.sign(g) * jnp.sqrt(jnp.abs(g)),
+    "logarithm": lambda g: 1e-3 * jnp.log(jnp.abs(g) + 1e-30) - 1e-4 * jnp.sign(g),
+    "uphill": lambda g: 1e-3 * g,
+    "blows up": lambda g: 1e10 * g,
+}
+KINDS = {
+    **dict.fromkeys(("linear", "tanh", "clip", "square beside", "offset"), "regular"),
+    "sign": "jump",
+    "sign and slope": "jump",
+    "absolute": "kink",
+    "root": "steep",
+    "logarithm": "steep",
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("size", [1e-8, 1e-6])
+def test_what_a_function_is_like_at_zero(name: str, size: float) -> None:
+    function = {key: lambda g, f=f: np.asarray(f(np.asarray(g)), float) for key, f in FUNCTIONS.items()}[name]
+    sizes = size * np.array([[1.0, 10.0, 100.0]])
+    with jax.enable_x64(True):
+        assert near_zero(function(sizes), function(-sizes), size) == [KINDS[name]]
+
+
+class Planted(Joint):
+    """m <- beta m + g, dx = function(m), its context a number that is not used."""
+
+    name: str
+    beta: float = 0.0
+
+    def start(self, layout: Layout, params: Array) -> State:
+        return State(jnp.zeros((*params.shape, 1), params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Array, tuple]:
+        return jnp.zeros_like(inputs.param), ()
+
+    def one(self, context: Array) -> Optimizer:
+        return PlantedSlice(FUNCTIONS[self.name], self.beta)
+
+
+class PlantedSlice(Optimizer):
+    """A parameter of `Planted`."""
+
+    function: Callable
+    beta: float
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("m",)
+
+    def initial_state(self) -> Array:
+        return jnp.zeros(1)
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        return self.beta * state + gradient[..., None]
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        return self.function(state[..., 0])
+
+
+@functools.cache
+def read(name: str, beta: float = 0.0, **sizes: int) -> InContext:
+    return read_in_context(Planted(name, beta), Quadratic(5), **{"problems": 4, "num_steps": 60, **sizes})
+
+
+def verdicts(found: InContext) -> dict[str, str]:
+    return dict(zip(found.findings["mechanism"], found.findings["verdict"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "clipping"),
+    [("linear", ABSENT), ("tanh", PRESENT), ("sign", UNDETERMINED), ("absolute", UNDETERMINED), ("root", UNDETERMINED)],
+)
+def test_verdicts_say_nothing_false(name: str, clipping: str) -> None:
+    found = read(name)
+    assert verdicts(found)["clipping"] == clipping
+    assert verdicts(found)["descent"] == PRESENT
+    assert verdicts(found)["momentum"] == ABSENT
+    assert set(found.points["at_zero"]) == {KINDS[name]}
+    why = found.findings.set_index("mechanism").loc["clipping", "why"]
+    assert ("singular at zero" in why) == (clipping == UNDETERMINED)
+    assert not found.findings["why"].str.contains("inf|nan").any()
+
+
+def test_exponents_are_exact() -> None:
+    for name, exponent in (("linear", 1.0), ("sign", 0.0), ("root", 0.5), ("absolute", 1.0)):
+        np.testing.assert_allclose(read(name).points["exponent"], exponent, atol=1e-9)
+
+
+def test_odd_and_even_parts_are_apart() -> None:
+    found = read("absolute").points
+    np.testing.assert_allclose(found["odd"], -0.1 * np.abs(found["gradient"]), rtol=1e-9)
+    np.testing.assert_allclose(found["even"], 0.03 * np.abs(found["gradient"]), rtol=1e-9)
+    np.testing.assert_allclose(found["even_share"], 3 / 13, rtol=1e-9)
+    drift = read("logarithm")
+    assert verdicts(drift)["drift"] == PRESENT
+    assert verdicts(drift)["clipping"] == UNDETERMINED
+    assert verdicts(read("linear"))["drift"] == ABSENT
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9])
+def test_memory_has_its_closed_form(beta: float) -> None:
+    found = read("linear", beta, num_steps=120)
+    share = 1 - 1 / sum(beta**k for k in range(LATER))
+    assert verdicts(found)["momentum"] == PRESENT
+    why = found.findings.set_index("mechanism").loc["momentum", "why"]
+    assert why.startswith(f"{share:.1%} of the answer")
+
+
+def test_what_does_not_lower_the_loss_is_said(tmp_path: Path) -> None:
+    found = read("uphill")
+    assert "does not fall" in found.sentences()[0]
+    assert verdicts(found)["descent"] == UNDETERMINED
+    assert "does not fall" not in read("linear").sentences()[0]
+    found.write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.csv", "points.csv", "verdicts.csv"]
+
+
+def test_a_run_that_diverges_is_refused() -> None:
+    with pytest.raises(ReoptError, match="leaves the finite numbers at step"):
+        read("blows up")
