@@ -1,5 +1,6 @@
 """Commands in a folder without a config: tasks and steps from the card of a shipped optimizer, baselines tuned."""
 
+import json
 import os
 import subprocess
 import sys
@@ -101,6 +102,25 @@ def test_a_home_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "tuned momentum is not kept for later: cannot write" in done.stderr
     assert "momentum: meta-objective" in done.stderr
+
+
+@pytest.mark.long
+def test_a_baseline_is_tuned_and_examined_without_a_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REOPT_CACHE", str(tmp_path / "cache"))
+    words = "dissect momentum --task quadratic --steps 20 --problems 2 --draws 4 --out out"
+    assert call(words, monkeypatch) == 0
+    winners = [json.loads(file.read_text())["winner"] for file in (tmp_path / "cache").rglob("*.json")]
+    (winner,) = (one["hyperparameters"] for one in winners if one.get("baseline") == "momentum")
+    table = pd.read_csv("out/readings.csv")
+    read = table[table["index"] == 0].set_index("quantity")["value"]
+    assert read["beta_real"] == pytest.approx(winner["momentum"], rel=1e-5)
+    assert read["alpha_real"] == pytest.approx(winner["learning_rate"], rel=1e-5)
+    assert set(pd.read_csv("out/evaluation.csv")["optimizer"]) == {"momentum", "rmsprop", "adam"}
+    assert call(words.replace("--draws 4", "--draws 0"), monkeypatch) == 2
+    assert "momentum is not tuned yet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

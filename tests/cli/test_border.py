@@ -154,6 +154,20 @@ def test_two_subjects_of_one_name_are_told_apart(tmp_path, monkeypatch, capsys):
     assert "polyak is the name of several: this one is called t.py:polyak" in capsys.readouterr().err
 
 
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path, monkeypatch, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "s.py").write_text(HEAD + "mine = SGD(0.1)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["reopt", "evaluate", "a/s.py:mine", "b/s.py:mine", "a/s.py:mine", *REST.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    rows = [line.split(",")[0] for line in (tmp_path / "out.csv").read_text().splitlines()[1:]]
+    assert rows == ["a/s.py:mine", "a/s.py:mine", "b/s.py:mine", "b/s.py:mine"]
+    assert "mine is the name of several: this one is called b/s.py:mine" in capsys.readouterr().err
+
+
 def test_a_bug_of_ours_is_told_as_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["reopt", "evaluate", "polyak", *REST.split()])

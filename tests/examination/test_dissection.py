@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from reopt.cli.app import main
+from reopt.core.errors import ReoptError
+from reopt.evaluation.evaluate_optax import evaluate_optax
 from reopt.examination.dissect import dissect, drawn_figures, written_files
 from reopt.examination.examination import examine
 from reopt.examination.settings import Settings
@@ -54,6 +56,23 @@ def test_clip_momentum_and_schedule_in_one_chain_are_each_read_back():
     rates = found.schedule.table["effective_learning_rate"].to_numpy()
     np.testing.assert_allclose(rates, [float(cosine(t)) for t in range(STEPS)], rtol=1e-5)
     assert values_of(findings, "remainder", "r2")[0] > 0.999
+
+
+def test_a_decay_and_a_clipped_norm_are_taken_and_said_and_the_loss_curves_are_true():
+    small = Settings(num_steps=20, problems=2, visited_seeds=8, perturbed_seeds=2, gradients=5, evaluation_problems=4)
+    rate, decay, threshold = 0.02, 0.3, 0.7
+    adamw = optax.adamw(rate, weight_decay=decay)
+    found = dissect(adamw, Quadratic(), small)
+    assert f"takes {rate * decay:.6g} of the parameter's value away" in found.caveats[0]
+    true = evaluate_optax(adamw, Quadratic(), name="a", task_name="quadratic", problems=4, seed=0, num_steps=20)
+    np.testing.assert_array_equal(found.runs.table["meta_objective"], true.table["meta_objective"])
+    clipped = optax.chain(optax.clip_by_global_norm(threshold), optax.sgd(rate, momentum=0.5))
+    with pytest.raises(ReoptError, match="couples parameters"):
+        dissect(clipped, Quadratic(), small)
+    found = dissect(clipped, Quadratic(), small, coupled=True)
+    assert found.caveats[0].startswith("Conditional: this transformation couples parameters")
+    findings = {finding.mechanism: finding for finding in found.findings}
+    np.testing.assert_allclose(values_of(findings, "clipping", "threshold"), threshold, rtol=1e-2)
 
 
 MINE = """

@@ -62,6 +62,7 @@ def evaluate(
     from reopt.pipeline.subjects import load_object, made, resolve, split_object
     from reopt.shipped.use import task_out_of_range
 
+    subjects = list(dict.fromkeys(subjects))  # one that is named twice is judged once
     where = evaluation_setting(task, config=config, default=DEFAULT, subjects=subjects)
     writable(*filter(None, (out, curves)))
     problems = problems or where.settings.evaluation_problems
@@ -126,10 +127,12 @@ def _layout(task: Any) -> str:
 
 
 def _told_apart(names: list[str], subjects: list[str]) -> list[str]:
-    """The names of subjects; where several have one, each but the one that is called so by its words gets these."""
+    """The names of subjects; where several have one, each but the one that is called so by its words gets these,
+    without the folder where that is enough."""
+    ends = [Path(words).name for words in subjects]
     return [
-        Path(words).name if names.count(name) > 1 and words != name else name
-        for name, words in zip(names, subjects, strict=True)
+        name if names.count(name) == 1 or words == name else end if ends.count(end) == 1 else words
+        for name, end, words in zip(names, ends, subjects, strict=True)
     ]
 
 

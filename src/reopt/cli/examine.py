@@ -4,7 +4,7 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,10 @@ from reopt.cli.options import (
     Steps,
     Subject,
 )
+from reopt.core.errors import ReoptError
+
+if TYPE_CHECKING:
+    from reopt.optimizers.base import Optimizer
 
 TUNING, DRAWING = 0.3, 0.1  # shares of a dissection that these usually take
 DIFFERENT = 1  # exit code of `diff`; 0 is equal, 2 an error
@@ -68,7 +72,8 @@ def dissect(
     index.html, one page with all of it, to the folder. SUBJECT may be any component-wise optax
     transformation; what decoupled weight decay takes away is said beside the readings. With --coupled it may also be
     one that couples parameters (a global norm): the readings are then those of a problem with a single scalar
-    parameter, and say so; the loss curves are true. Works in any folder.
+    parameter, and say so; the loss curves are true. Works in any folder: momentum, rmsprop and adam are tuned first
+    where there is no config.
 
     SUBJECT may also be open:FILE, weights of the published optimizer OPEN: it is run with its context and read there,
     at finite gradients; the folder then holds verdicts.csv, points.csv and losses.csv (docs: published).
@@ -81,7 +86,7 @@ def dissect(
     from reopt.examination.dissect import dissect as examine
     from reopt.examination.dissect import written_files
     from reopt.pipeline.baseline_cache import cache_folder
-    from reopt.pipeline.setting import is_baseline, made_by_pipeline, setting_of, tuned_rivals
+    from reopt.pipeline.setting import is_baseline, made_by_pipeline, setting_of, to_tune, tuned_rivals
     from reopt.pipeline.slice import writable
     from reopt.pipeline.subjects import resolve
 
@@ -89,9 +94,13 @@ def dissect(
         task, config=config, steps=steps, problems=problems, seed=seed, default=DEFAULT, subjects=[subject]
     )
     writable(*(out / file for file in written_files(formats)))
-    name, optimizer = resolve(
-        subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled
-    )
+    to_be_tuned = bool(draws and to_tune([subject], where))  # the subject is one of the rivals, which are tuned here
+    name = subject
+    optimizer: Optimizer | None = None
+    if not to_be_tuned:
+        name, optimizer = resolve(
+            subject, task=where.task, task_name=where.name, results=where.results, decay=True, coupled=coupled
+        )
     with Reporter(f"dissect {name}", log) as report:
         made = None if anew or steps or problems or seed is not None else made_by_pipeline(subject, name, where)
         if made:
@@ -100,6 +109,10 @@ def dissect(
         sizes = {"draws": draws, "seed": seed or 0}
         tuning = report.share(0.0, TUNING)
         rivals = tuned_rivals(where, **sizes, say=report.say, cache=cache, report=tuning)
+        if to_be_tuned:
+            optimizer = rivals.get(name)
+            if optimizer is None:
+                raise ReoptError(f"{name} cannot be examined: all {draws} draws of it diverged on this task")
         if is_baseline(subject, name, where):
             rivals.pop(name, None)
         result = examine(

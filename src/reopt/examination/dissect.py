@@ -156,15 +156,18 @@ def dissect(
     report: Report = lambda done, total, text: None,
     stored: Path | None = None,
     known: Mapping[str, Evaluation] | None = None,
+    coupled: bool = False,
     **changes: Any,
 ) -> Dissection:
     """Examine `optimizer` on `task`: its mechanisms, and its loss curves beside those of `rivals`.
 
-    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; `task_name` is for titles (default: the
-    name of the task's class); where a rival has the `name` of the optimizer, this is called NAME (examined); `say` is
-    told of each part, and `report` (done, total, text) of how far it is, in seconds as they usually are; parts that are
-    in the folder `stored`, and loss curves that are `known`, are read, not made again; `changes` are fields of
-    `Settings`, for instance `num_steps=100`.
+    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; of a transformation decoupled weight decay
+    (AdamW) is taken off, and with `coupled` one that couples parameters is examined as one parameter alone sees it:
+    `caveats` say either, and the loss curves are true; `task_name` is for titles (default: the name of the task's
+    class); where a rival has the `name` of the optimizer, this is called NAME (examined); `say` is told of each part,
+    and `report` (done, total, text) of how far it is, in seconds as they usually are; parts that are in the folder
+    `stored`, and loss curves that are `known`, are read, not made again; `changes` are fields of `Settings`, for
+    instance `num_steps=100`.
 
     **Raises** `ReoptError` where the optimizer cannot be examined.
 
@@ -175,7 +178,7 @@ def dissect(
     ```
     """
     if not isinstance(optimizer, Optimizer):
-        optimizer = from_optax(optimizer)
+        optimizer = from_optax(optimizer, decay=True, coupled=coupled)
     task_name = task_name or type(task).__name__.lower()
     settings = replace(settings or Settings(), **changes)
     rivals = rivals or {}
