@@ -87,6 +87,7 @@ def test_a_baseline_that_a_config_has_not_tuned_is_not_tuned_behind_its_back(
     assert "sgd is not tuned yet" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_home_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     environment = {key: value for key, value in os.environ.items() if key not in ("REOPT_CACHE", "XDG_CACHE_HOME")}

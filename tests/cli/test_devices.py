@@ -29,6 +29,7 @@ def run(folder: Path, plugin: str, code: str, **environment: str) -> subprocess.
     )
 
 
+@pytest.mark.long
 def test_a_plugin_that_fails_is_a_line(tmp_path: Path) -> None:
     code = "def initialize():\n    raise RuntimeError('Unable to load CUDA. Is it installed?\\nmore of it')\n"
     done = run(tmp_path, "broken", code)

@@ -68,6 +68,7 @@ def test_curves_are_those_of_a_run_on_the_arrays_themselves(transformation: Any)
     np.testing.assert_allclose(objectives(transformation), by_hand(transformation), rtol=2e-5)
 
 
+@pytest.mark.long
 def test_what_acts_by_shape_differs_from_what_it_is_on_one_vector() -> None:
     masked = optax.adamw(0.03, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params), weight_decay=5)
     assert np.abs(objectives(masked) - objectives(optax.adam(0.03))).min() > 1e-3

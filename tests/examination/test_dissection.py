@@ -58,6 +58,7 @@ def test_clip_momentum_and_schedule_in_one_chain_are_each_read_back():
     assert values_of(findings, "remainder", "r2")[0] > 0.999
 
 
+@pytest.mark.long
 def test_a_decay_and_a_clipped_norm_are_taken_and_said_and_the_loss_curves_are_true():
     small = Settings(num_steps=20, problems=2, visited_seeds=8, perturbed_seeds=2, gradients=5, evaluation_problems=4)
     rate, decay, threshold = 0.02, 0.3, 0.7

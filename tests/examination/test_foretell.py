@@ -51,6 +51,7 @@ def test_a_sign_circles_as_foretold() -> None:
     assert found.sentences()[0].startswith("not foretold: the update jumps")
 
 
+@pytest.mark.long
 def test_what_never_rests_says_so() -> None:
     found = foretell(optax.adagrad(0.1), Quadratic(), **SIZES)
     assert found.rows == []

@@ -111,6 +111,7 @@ def test_both_ways_of_reading_say_the_same_of_a_planted_chain() -> None:
     assert adam.operating.range > adaptation.BOUNDS.present
 
 
+@pytest.mark.long
 def test_pictures_of_adam_are_of_where_it_works() -> None:
     """alpha = rate (1 - b1) / sqrt(v) is below 1 there, and 100,000 at rest."""
     found = examine(optax.adam(0.01), Quadratic(), num_steps=40, problems=4)

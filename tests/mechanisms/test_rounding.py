@@ -59,6 +59,7 @@ def direct_of(transformation: optax.GradientTransformation) -> tuple[float, floa
     return row[2:5]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("transformation", "true"),
     [

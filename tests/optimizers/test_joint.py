@@ -15,7 +15,7 @@ from reopt.core.errors import ReoptError
 from reopt.dynamics.closed_loop import largest_stable_curvature
 from reopt.dynamics.linearization import linearize
 from reopt.optimizers import accumulators
-from reopt.optimizers.accumulators import EPS, FEATURES, FLOOR, ROOT, TINY, features
+from reopt.optimizers.accumulators import EPS, FEATURES, FLOOR, ROOT, TINY, features, in_units
 from reopt.optimizers.hierarchical import create_hierarchical
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of, run_joint, slice_of
 from reopt.optimizers.learned import cast
@@ -76,8 +76,9 @@ def drawn(seed: int = 0, **settings: Any) -> STAR:
 def run(star: Joint, *, steps: int = 12, scale: float = 1.0, layout: Layout = LAYOUT) -> Any:
     """On two quadratics of curvature 0.1 to 1, everything kept."""
     rng = np.random.default_rng(1)
-    curvature = jnp.asarray(rng.uniform(0.1, 1, size=(2, SIZE)))
-    start = jnp.asarray(rng.normal(size=(2, SIZE)))
+    shape = 2, int(layout.bounds[-1])
+    curvature = jnp.asarray(rng.uniform(0.1, 1, size=shape))
+    start = jnp.asarray(rng.normal(size=shape))
 
     def both(params: Any, step: Any) -> tuple[Any, Any]:
         del step
@@ -98,6 +99,34 @@ def test_a_slice_is_the_run_of_its_parameter(seed: int, nominal: str, preconditi
             assert float(update) == pytest.approx(float(kept.updates[step, problem, param]), rel=1e-9)
             if step + 1 < len(kept.losses):
                 np.testing.assert_allclose(state, kept.states.own[step + 1, problem, param], rtol=1e-9)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("make", ["star", "velo"])
+def test_the_slope_of_a_slice_is_that_of_the_run(make: str, size: int) -> None:
+    """d update_i / d g_i of all parameters of a vector, in the step and through the state in the next one: of a vector
+    of one the own feature is all of its scale, so that only `FLOOR` under the root lets it matter."""
+    layout, slopes = Layout(((size,),)), []
+    with jax.enable_x64(True):
+        for seed in (4, 5):
+            whole: Joint = drawn(seed) if make == "star" else velo(seed)
+            kept = run(whole, steps=4, layout=layout)
+            met = Inputs(kept.gradients[3], kept.params[3], kept.losses[3], jnp.asarray(3), 4)
+            states = jax.tree.map(lambda leaf: leaf[3], kept.states)
+
+            def moved(push: jax.Array, whole=whole, met=met, states=states) -> tuple[jax.Array, jax.Array]:
+                pushed = met._replace(gradient=met.gradient.at[0, 0].add(push))
+                after, updates, _ = whole.step(layout, states, pushed)
+                return after.own[0, 0], updates[0, 0]
+
+            def alone(push: jax.Array, whole=whole, met=met, kept=kept, states=states) -> tuple[jax.Array, jax.Array]:
+                one = whole.one(slice_of(kept.contexts, (3, 0, 0)))
+                return one(states.own[0, 0], met.gradient[0, 0] + push)
+
+            for ours, theirs in zip(jax.jacfwd(alone)(0.0), jax.jacfwd(moved)(0.0), strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-12)
+            slopes.append(abs(float(theirs)))
+    assert max(slopes) > 1e-9
 
 
 def by_hand(star: STAR, gradients: np.ndarray, params: np.ndarray) -> np.ndarray:
@@ -179,6 +208,7 @@ def test_decays_that_training_takes_below_zero_leave_averages_positive() -> None
     assert all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(found.contexts))
 
 
+@pytest.mark.long
 def test_the_factored_estimate_is_that_of_optax_also_of_kernels() -> None:
     """With a decay of 0 the averages are those of one gradient: g / sqrt(row column / mean)."""
     with jax.enable_x64(True):
@@ -239,8 +269,8 @@ def test_features_forget_the_scale_of_gradients_above_their_floor() -> None:
             kept = run(star, steps=8, scale=scale)
             at, own = slice_of(kept.contexts, (6, 0)).told, kept.states.own[7, 0]
             raw = np.asarray(features(own, kept.gradients[6, 0], at))
-            square = np.asarray(at.scale[:6]) ** 2 - FLOOR  # of the matrix
-            found.append((raw[:6] / np.asarray(at.scale[:6]), square.min(axis=0)))
+            square = np.asarray(at.rest_squares + at.share[:, None] * raw**2)[:6]  # of the matrix
+            found.append((np.asarray(in_units(raw, at))[:6], square.min(axis=0)))
         (one, first), (other, second) = found
         bound = 0.5 * FLOOR / np.minimum(first, second) + 1e-6
         assert (np.abs(one - other).max(axis=0) <= bound * np.abs(one).max(axis=0)).all()
@@ -361,6 +391,7 @@ def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
     assert accumulators.FEATURES + 2 == 30
 
 
+@pytest.mark.long
 @settings(max_examples=2, deadline=None)
 @given(st.integers(0, 1000))
 def test_a_slice_of_the_hierarchical_optimizer_is_the_run_of_its_parameter(seed: int) -> None:

@@ -175,6 +175,7 @@ def test_as_optax_equals_the_twin_on_a_pytree(ours: Optimizer, twin: optax.Gradi
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), own, expected)
 
 
+@pytest.mark.long
 def test_there_and_back():
     gradients = jnp.asarray(np.random.default_rng(3).normal(size=(20, 4)), jnp.float32)
     ours = Adam(0.1, 0.8, 0.95)
@@ -285,6 +286,7 @@ def test_coupling_and_decay_are_both_said():
     np.testing.assert_allclose(run_ours(optimizer, gradients), run_ours(alone, gradients), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_coupling_and_displacement_go_together():
     averaged = optax.contrib.schedule_free_sgd(0.3)
     optimizer = from_optax(optax.chain(optax.clip_by_global_norm(0.7), averaged), coupled=True)

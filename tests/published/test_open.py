@@ -183,6 +183,7 @@ def test_a_known_digest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert files.read_weights(path, "open").published_as == "mine.npy"
 
 
+@pytest.mark.long
 def test_steps_are_the_same_under_jit() -> None:
     joint, layout = OPEN(unpack(drawn(3), 8, 16)), Layout(SHAPES)
     params = jnp.ones((1, SIZE))

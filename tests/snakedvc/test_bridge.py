@@ -28,6 +28,7 @@ def test_record_path_is_where_snakemake_looks(tmp_path: Path, length: int) -> No
     assert record_path(output).as_posix() == ".snakemake/metadata/" + Path(theirs).relative_to(tmp_path).as_posix()
 
 
+@pytest.mark.long
 def test_check_names_each_gap(unrun: Pipeline, tmp_path: Path) -> None:
     toy = unrun.copy(tmp_path / "toy")
     assert toy.bridge("check").stdout == "dvc.yaml covers every job of Snakemake.\n"

@@ -78,6 +78,7 @@ def test_equals_autodiff(cell: str, features: str, plan: Plan):
     np.testing.assert_allclose(flat(gradient), expected, rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.long
 def test_clipped_groups_are_the_same_in_any_plan():
     def gradient(plan: Plan, cotangent_clipping: CotangentClipping | None) -> np.ndarray:
         run = functools.partial(meta_value_and_grad, num_steps=STEPS, cotangent_clipping=cotangent_clipping, plan=plan)

@@ -79,6 +79,7 @@ def test_what_diverges_counts_as_ten() -> None:
     np.testing.assert_allclose(objectives(Plain(jnp.log(jnp.asarray([1e6, 0.3]))), task, batch, 20), 10.0)
 
 
+@pytest.mark.long
 def test_training_finds_a_better_heavy_ball() -> None:
     recipe = Recipe(outer_steps=60, problems=32, rate=0.05, validation=64, every=10)
     task = Quadratic()

@@ -101,6 +101,7 @@ def test_the_mean_is_the_gradient_of_the_smoothed_loss(exponent: int):
         assert in_errors(values, power_gradient(0.1, 3, 0.0))[0] > 20
 
 
+@pytest.mark.long
 def test_no_bias_where_truncation_has_the_wrong_sign():
     """Gradient descent that overshoots in the steep direction: windows of 4 steps of 20, five pairs, one a phase."""
     optimizer, task = Descent(jnp.asarray(1.5)), Valley()

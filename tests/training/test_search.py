@@ -107,6 +107,7 @@ def test_the_best_of_the_table_is_picked_and_a_killed_search_goes_on(entry: Lear
     np.testing.assert_array_equal(run(entry, asked, tmp_path)[0]["meta_objective"], table["meta_objective"])
 
 
+@pytest.mark.long
 def test_a_search_in_which_all_diverge_says_so(entry: LearnedConfig, tmp_path: Path):
     with pytest.raises(ReoptError, match="every candidate for quadratic diverged"):
         run(entry, search(candidates=1, input_scale=[1.0], learning_rate=[WILD]), tmp_path)

@@ -1,8 +1,9 @@
 """What STAR, VeLO and their kin keep of the gradients of a parameter, and the features that they make of it.
 
 Own state: momenta and a second moment, and averages of squared gradients over the parameter's row and column, each at
-given decays. In a slice the rest of row and column is held, and the parameter's own square enters exactly; held are
-also the mean of the row averages and the root mean square of each feature over the array.
+given decays. In a slice what the others contribute to an average over row, column or array is held, and the
+parameter's own part enters exactly: of an array with few parameters it is most of the average. What the others feel of
+its gradient, through row and column, is held.
 """
 
 from collections.abc import Callable
@@ -33,16 +34,19 @@ class Sensed(NamedTuple):
     """What a parameter is told of its array.
 
     `rest_row` and `rest_column` are the means of squared gradients without its own, times what share of the mean they
-    are; `share_row` and `share_column` the share of its own square in them; `mean_row` is the mean over the array of
-    each average of rows; `scale` the root mean square of each feature; `param` its value.
+    are; `share_row` and `share_column` the share of its own square in them; `rest_mean` is what the other rows
+    contribute to the mean over the array of each average of rows, of which its own row is `share_column`;
+    `rest_squares` what the others contribute to the mean square of each feature over the array, of which its own is
+    `share`; `param` its value.
     """
 
     rest_row: Float[Array, "*param"]
     rest_column: Float[Array, "*param"]
     share_row: Float[Array, "*param"]
     share_column: Float[Array, "*param"]
-    mean_row: Float[Array, "*param decay"]
-    scale: Float[Array, "*param feature"]
+    rest_mean: Float[Array, "*param decay"]
+    share: Float[Array, "*param"]
+    rest_squares: Float[Array, "*param feature"]
     param: Float[Array, "*param"]
 
 
@@ -102,7 +106,8 @@ def features(state: Array, gradient: Array, told: Sensed) -> Float[Array, "*para
     own = parts(state)
     root = jnp.sqrt(own.second + EPS)[..., None]
     vector = ((told.share_row == 1) & (told.share_column == 1))[..., None]
-    estimate = jnp.where(vector, own.row, own.row * own.column / (told.mean_row + TINY))
+    mean = told.rest_mean + told.share_column[..., None] * own.row
+    estimate = jnp.where(vector, own.row, own.row * own.column / (mean + TINY))
     factored = 1 / jnp.sqrt(estimate + TINY)
     return jnp.concatenate(
         [
@@ -123,6 +128,11 @@ def features(state: Array, gradient: Array, told: Sensed) -> Float[Array, "*para
     )
 
 
+def in_units(raw: Float[Array, "*param feature"], told: Sensed) -> Float[Array, "*param feature"]:
+    """Features divided by the root of their mean square over the array."""
+    return raw / jnp.sqrt(FLOOR + told.rest_squares + told.share[..., None] * jnp.square(raw))
+
+
 def sense(
     layout: Layout,
     state: Array,
@@ -133,9 +143,9 @@ def sense(
 ) -> Sensed:
     """What each parameter is told; `made` makes the features of states, gradients and what is told but their scale."""
     square, shape = jnp.square(gradient), gradient.shape
-    row, column = (
+    row, column, array = (
         jnp.broadcast_to(jnp.asarray(1 / count, square.dtype), shape)
-        for count in (layout.row_size(), layout.column_size())
+        for count in (layout.row_size(), layout.column_size(), np.repeat(layout.sizes, layout.sizes))
     )
     blank = jnp.ones((*shape, len(decays.factored)), square.dtype)
     told = Sensed(
@@ -144,13 +154,20 @@ def sense(
         row,
         column,
         blank,
+        array,
         blank,
         param,
     )
     after = accumulate(state, gradient, told, decays)
-    told = told._replace(mean_row=_each(layout.matrix_mean, parts(after).row))
-    squares = _each(layout.array_mean, jnp.square(made(after, gradient, told)))
-    return told._replace(scale=jnp.sqrt(FLOOR + squares))
+    own = parts(after).row
+    told = told._replace(rest_mean=_rest(_each(layout.matrix_mean, own), column[..., None] * own))
+    squares = jnp.square(made(after, gradient, told))
+    return told._replace(rest_squares=_rest(_each(layout.array_mean, squares), array[..., None] * squares))
+
+
+def _rest(mean: Array, own: Array) -> Array:
+    """A mean without its own part; rounding leaves less than nothing of it where the own part is all."""
+    return jnp.maximum(mean - own, 0)
 
 
 def _each(average: Callable[[Array], Array], values: Float[Array, "*param feature"]) -> Array:

@@ -58,10 +58,12 @@ class Shared(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a parameter is told: `scale`, the root mean square of each feature over the array; `more`, features that
-    are the same in all of it; its value; and where gradients are cut."""
+    """What a parameter is told: `rest`, what the others contribute to the mean square of each feature over the array,
+    and `share`, that of its own square in it; `more`, features that are the same in all of it; its value; and where
+    gradients are cut."""
 
-    scale: Float[Array, "*param feature"]
+    rest: Float[Array, "*param feature"]
+    share: Float[Array, "*param"]
     more: Float[Array, "*param feature"]
     param: Float[Array, "*param"]
     cut: Float[Array, "*param"]
@@ -126,9 +128,12 @@ class Hierarchical(Joint):
         )
         hidden, cell = lstm(self.gates, seen, shared.hidden, shared.cell)
         more = self._of_whole_arrays(layout, inputs, self.told(hidden))
-        squares = jnp.moveaxis(jnp.square(features(own, gradient, inputs.param)), -1, 0)
-        scale = jnp.sqrt(FLOOR + jnp.moveaxis(layout.array_mean(squares), 0, -1))
-        context = Context(scale, more, inputs.param, jnp.broadcast_to(cut[:, None], inputs.param.shape))
+        squares = jnp.square(features(own, gradient, inputs.param))
+        share = jnp.asarray(1 / np.repeat(layout.sizes, layout.sizes), squares.dtype)
+        mean = jnp.moveaxis(layout.array_mean(jnp.moveaxis(squares, -1, 0)), 0, -1)
+        others = jnp.maximum(mean - share[:, None] * squares, 0)
+        own_share, cuts = (jnp.broadcast_to(one, inputs.param.shape) for one in (share, cut[:, None]))
+        context = Context(others, own_share, more, inputs.param, cuts)
         rest = self.outputs(own, gradient, context)[..., 2:]
         means = jnp.moveaxis(layout.per_array(jnp.moveaxis(rest, -1, 0)), 0, -1)
         size = CUT_DECAY * shared.size + (1 - CUT_DECAY) * now
@@ -154,7 +159,8 @@ class Hierarchical(Joint):
 
     def outputs(self, state: Array, gradient: Array, context: Context) -> Float[Array, "*param out"]:
         """Of the network of a parameter, of the state after the step and the gradient that is cut."""
-        normed = features(state, gradient, context.param) / context.scale
+        raw = features(state, gradient, context.param)
+        normed = raw / jnp.sqrt(FLOOR + context.rest + context.share[..., None] * jnp.square(raw))
         return self.network(jnp.concatenate([normed, context.more], axis=-1))
 
     def one(self, context: Context) -> "HierarchicalSlice":

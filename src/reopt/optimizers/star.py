@@ -116,7 +116,7 @@ class StarSlice(Optimizer):
 
     def readout(self, state: Array, gradient: Array) -> Array:
         star, c, own = self.star, self.context, accumulators.parts(state)
-        normed = accumulators.features(state, gradient, c.told) / c.told.scale
+        normed = accumulators.in_units(accumulators.features(state, gradient, c.told), c.told)
         d, m, a, r = jnp.moveaxis(star.network(jnp.concatenate([normed, c.time], axis=-1)), -1, 0)
         root = jnp.sqrt(own.second + EPS)
         box = star.step_scale * d * jnp.exp(star.exponent * m)

@@ -182,7 +182,7 @@ class VeloSlice(Optimizer):
 
     def readout(self, state: Array, gradient: Array) -> Array:
         velo, c = self.velo, self.context
-        x = features(state, jnp.clip(gradient, -MOST, MOST), c.told) / c.told.scale
+        x = accumulators.in_units(features(state, jnp.clip(gradient, -MOST, MOST), c.told), c.told)
         count = c.mixture.shape[-1]
         layers = list(zip(velo.bank.weights, velo.bank.biases, strict=True))
         for number, (weights, biases) in enumerate(layers):
