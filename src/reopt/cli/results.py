@@ -17,10 +17,10 @@ def results(
     ] = None,
 ) -> None:
     """Say what is in results/: of each config its tasks, whether the learned optimizer won, and where the page is."""
-    from reopt.pipeline.config import load_config
+    from reopt.pipeline.config import load_config, read_yaml
     from reopt.report.summary import summary
 
-    every = configs or sorted(Path("config").glob("*.yaml"))
+    every = configs or [file for file in sorted(Path("config").glob("*.yaml")) if "systems" not in read_yaml(file)]
     loaded = {file: load_config(file) for file in every}
     there = [file for file, config in loaded.items() if configs or (Path("results") / config.name).is_dir()]
     if not there:

@@ -30,10 +30,12 @@ def check_config(
     """Check config files: keys, types, bounds, tasks. Prints one line for each."""
     import yaml
 
-    from reopt.pipeline.config import read_filled
+    from reopt.pipeline.config import filled, read_yaml
+    from reopt.systems import config as systems
 
     for file in files:
-        content = read_filled(file)
+        content = read_yaml(file)
+        content = (systems.filled if "systems" in content else filled)(content, str(file))
         flat = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         typer.echo(flat if whole else f"{file}: fine")
 

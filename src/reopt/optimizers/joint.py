@@ -152,6 +152,24 @@ class Joint(eqx.Module):
         return State(own, shared), updates, context
 
 
+class Alone(Joint):
+    """A component-wise optimizer among the others: nothing is sensed, and nothing told."""
+
+    optimizer: Optimizer
+
+    def start(self, layout: Layout, params: Array) -> State:
+        del layout
+        return State(self.optimizer.initial_states(params.shape).astype(params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Any, Any]:
+        del layout, state, inputs
+        return (), ()
+
+    def one(self, context: Any) -> Optimizer:
+        del context
+        return self.optimizer
+
+
 class JointRun(NamedTuple):
     """An unrolled optimization by a `Joint`; contexts and states are those of each step, where they are kept."""
 
