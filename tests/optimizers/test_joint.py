@@ -101,8 +101,8 @@ def test_a_slice_is_the_run_of_its_parameter(seed: int, nominal: str, preconditi
                 np.testing.assert_allclose(state, kept.states.own[step + 1, problem, param], rtol=1e-9)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
-@pytest.mark.parametrize("make", ["star", "velo"])
+@pytest.mark.parametrize("size", [1, *(pytest.param(it, marks=pytest.mark.long) for it in (2, 5))])
+@pytest.mark.parametrize("make", ["star", pytest.param("velo", marks=pytest.mark.long)])
 def test_the_slope_of_a_slice_is_that_of_the_run(make: str, size: int) -> None:
     """d update_i / d g_i of all parameters of a vector, in the step and through the state in the next one: of a vector
     of one the own feature is all of its scale, so that only `FLOOR` under the root lets it matter."""

@@ -146,7 +146,8 @@ RECIPES = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("es", marks=pytest.mark.long), "pipeline"])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["es", "pipeline"])
 def test_a_run_that_was_killed_ends_with_the_same_bytes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "other.safetensors").read_bytes()
 
 
+@pytest.mark.long
 def test_a_state_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     kind, recipe, task = RECIPES["pipeline"]
     file, said = tmp_path / "state.safetensors", []
