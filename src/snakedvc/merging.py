@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from .errors import SnakedvcError
 from .families import RECORDS
 from .lockfile import LOCK, Entry, dump_lock, parse_lock, write_lock
+from .records import packed, unpacked
 from .state import MEMORY, write_whole
 from .verifying import Place, places
 
@@ -132,8 +133,8 @@ def _merge_stage(base: Entry | None, ours: Entry, theirs: Entry, stores: list[Pl
     outs = []
     for out in ours["outs"]:
         if Path(out["path"]).parent.name == RECORDS:
-            text = "".join(result.record for result in kept.values())
-            outs.append(out | _store(text.encode(), "", stores[0]))
+            content = packed("".join(result.record for result in kept.values()))
+            outs.append(out | _store(content, "", stores[0]))
         elif out["md5"].endswith(".dir"):
             inside = out["path"] + "/"
             listed = [json.loads(result.file) for path, result in kept.items() if path.startswith(inside)]
@@ -152,7 +153,7 @@ def _results(entry: Entry, stores: list[Place]) -> dict[str, _Result]:
     records: dict[str, str] = {}
     for out in entry["outs"]:
         if Path(out["path"]).parent.name == RECORDS:
-            for line in _content(out, stores).decode().splitlines(keepends=True):
+            for line in unpacked(_content(out, stores)).splitlines(keepends=True):
                 records[json.loads(line)["output"]] = line
         elif out["md5"].endswith(".dir"):
             for item in json.loads(_content(out, stores)):

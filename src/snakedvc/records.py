@@ -105,7 +105,7 @@ def export(family: Family, outputs: Iterable[str], *, digest: Digests, trust: bo
     # Compared unpacked: another version of zlib packs the same lines into other bytes.
     result.changed = _lines_of(family.records) != text
     if result.changed and not result.altered:
-        write_whole(Path(family.records), gzip.compress(text.encode(), mtime=0))
+        write_whole(Path(family.records), packed(text))
     return result
 
 
@@ -139,8 +139,18 @@ def _files(root: Path) -> list[Path]:
     return sorted(root.glob(f"*/{RECORDS}/*.jsonl.gz"))
 
 
+def packed(lines: str) -> bytes:
+    """The content of a file of records; the same bytes whenever it is made."""
+    return gzip.compress(lines.encode(), mtime=0)
+
+
+def unpacked(content: bytes) -> str:
+    """The lines of a file of records."""
+    return gzip.decompress(content).decode()
+
+
 def _text(file: Path | str) -> str:
-    return gzip.decompress(Path(file).read_bytes()).decode()
+    return unpacked(Path(file).read_bytes())
 
 
 def _lines_of(file: Path | str) -> str | None:
