@@ -12,6 +12,7 @@ from reopt.core.checkpoint import filled_from, named_arrays, read_checkpoint, wr
 from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.joint import Alone, Inputs, Joint, Layout, State
+from reopt.optimizers.wrapper import Delegate
 from reopt.systems.schema import KindName
 
 MODULES: dict[KindName, str] = {
@@ -78,25 +79,11 @@ class Scaled(Joint):
         return ScaledSlice(self.joint.one(context), self.factor)
 
 
-class ScaledSlice(Optimizer):
+class ScaledSlice(Delegate):
     """An optimizer whose updates are multiplied by a factor."""
 
-    optimizer: Optimizer
+    inner: Optimizer
     factor: Array
 
-    @property
-    def state_names(self) -> tuple[str, ...]:
-        return self.optimizer.state_names
-
-    @property
-    def clock(self) -> int | None:
-        return self.optimizer.clock
-
-    def initial_state(self) -> Array:
-        return self.optimizer.initial_state()
-
-    def update(self, state: Array, gradient: Array) -> Array:
-        return self.optimizer.update(state, gradient)
-
     def readout(self, state: Array, gradient: Array) -> Array:
-        return self.factor * self.optimizer.readout(state, gradient)
+        return self.factor * super().readout(state, gradient)
