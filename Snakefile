@@ -6,14 +6,15 @@ import sys
 
 from reopt.cli.warm import announce
 from reopt.mechanisms.registry import mechanism_modules
-from reopt.pipeline.claims import claims_files
-from reopt.pipeline.config import filled, read_yaml
+from reopt.pipeline.config import read_yaml
+from reopt.pipeline.kept import read_filled_once
 from reopt.core.errors import ReoptError
-from reopt.optimizers.classical import THEORY
+from reopt.optimizers.names import THEORY
 from reopt.examination.parts import PARTS, files_of
 from reopt.figures.registry import figures
 from reopt.pipeline.stages import (
     baselines_of,
+    claims_files,
     claims_stage,
     controlled,
     examined,
@@ -34,7 +35,7 @@ if not workflow.overwrite_configfiles:
 
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or ["config/laptop.yaml"])[0])
 try:
-    WHOLE = filled(read_yaml(CONFIG), CONFIG)
+    WHOLE = read_filled_once(CONFIG)
 except ReoptError as error:
     sys.exit(f"error: {error}")  # a WorkflowError would add where in this file
 if config != read_yaml(CONFIG):

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+_FOR_ALL = ("LANG", "LC_ALL", "TMPDIR")
+# Compiled programs are shared by all tests; nothing of what is installed comes with them.
+_COMPILED = (
+    *("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_DISABLE_MOST_OPTIMIZATIONS"),
+    "XLA_FLAGS",
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,7 @@ class Bare:
 
     def run(self, *command: str, folder: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment in a folder; with `ok` it must succeed."""
-        kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+        kept = {name: os.environ[name] for name in (*_FOR_ALL, *_COMPILED) if name in os.environ}
         search = os.pathsep.join([str(self.path / "bin"), os.environ["PATH"]])
         environment = kept | {"PATH": search, "HOME": str(self.home), "DVC_NO_ANALYTICS": "1"}
         done = subprocess.run(command, check=False, cwd=folder, env=environment, capture_output=True, text=True)

@@ -36,7 +36,7 @@ def test_reopt_alone_examines(wheels: dict[str, Path], tmp_path: Path) -> None:
     code = "import reopt, optax; print(reopt.dissect(optax.adam(1e-3), reopt.tasks.Quadratic()))"
     printed = alone.run("python", "-c", code, folder=folder).stdout
     assert re.search(r"^momentum +present", printed, re.MULTILINE)
-    examine = ("reopt", "dissect", "optax:sgd(0.1)", "--task", "quadratic", "--out", "examined")
+    examine = ("reopt", "dissect", "optax:sgd(0.1)", "--task", "quadratic", "--out", "examined", "--draws", "20")
     alone.run(*examine, folder=folder)
     assert (folder / "examined/index.html").is_file()
     traced = alone.run("reopt", "trace", "T2", "--task", "quadratic", "--cell", "gru", folder=folder, ok=False)

@@ -10,6 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FORGOTTEN = ("PYTHON", "VIRTUAL_ENV", "UV_", "JAX_", "XLA_", "REOPT_", "DVC_", "XDG_", "CONDA", "PYENV")
 """Beginnings of the variables of this process that a new person has not set."""
+SHARED = (
+    *("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_DISABLE_MOST_OPTIMIZATIONS"),
+    "XLA_FLAGS",
+)
+"""Where compiled programs lie and how they are compiled: the suite sets it, and who runs a script alone does not."""
 
 
 class Failed(Exception):
@@ -23,7 +28,7 @@ class Person:
         self.folder, self.name = folder, name
         self.steps: list[tuple[str, float]] = []
         (folder / "home").mkdir(parents=True)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(FORGOTTEN)}
+        kept = {key: value for key, value in os.environ.items() if key in SHARED or not key.startswith(FORGOTTEN)}
         roles = ("AUTHOR_NAME", "AUTHOR_EMAIL", "COMMITTER_NAME", "COMMITTER_EMAIL")
         known = {f"GIT_{role}": "person@example.org" for role in roles}
         others = [place for place in os.environ["PATH"].split(os.pathsep) if not place.startswith(sys.prefix)]

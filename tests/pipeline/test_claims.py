@@ -26,11 +26,11 @@ from reopt.pipeline.claims import (
     Measured,
     Run,
     claims,
-    claims_files,
     judge,
     over_seeds,
 )
 from reopt.pipeline.config import load_config, read_yaml
+from reopt.pipeline.stages import claims_files
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "config/smoke.yaml"

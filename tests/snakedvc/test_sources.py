@@ -180,3 +180,23 @@ def test_covers_what_python_imports(monkeypatch: pytest.MonkeyPatch, module: str
     imported = {os.path.relpath(path, root) for path in done.stdout.split()}
     assert imported
     assert imported <= closure(module)
+
+
+def test_imports_are_kept_by_content_from_one_process_to_the_next(write: Write, tmp_path: Path) -> None:
+    write({"src/p/__init__.py": "", "src/p/a.py": "from . import b\n", "src/p/b.py": "", ".snakemake/x": ""})
+    refuses = "import ast\ndef parse(*a, **b): raise RuntimeError('parsed')\nast.parse = parse\n"
+    reads = "from snakedvc import sources\nprint(sorted(sources('p.a')))"
+
+    def found(code: str) -> str:
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+        return run.stdout.strip() or run.stderr.strip().splitlines()[-1]
+
+    all_three = "['src/p/__init__.py', 'src/p/a.py', 'src/p/b.py']"
+    assert found(refuses + reads) == "RuntimeError: parsed"
+    assert found(reads) == all_three
+    assert found(refuses + reads) == all_three
+    (tmp_path / "src/p/b.py").write_text("x = 1\n")  # other content
+    assert found(refuses + reads) == "RuntimeError: parsed"
+    assert found(reads) == all_three
+    (tmp_path / "src/p/b.py").unlink()  # the same content, and what it imports is gone
+    assert found(refuses + reads) == "['src/p/__init__.py', 'src/p/a.py']"

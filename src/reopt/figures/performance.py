@@ -15,7 +15,7 @@ from reopt.figures.landscape import Landscape, draw_landscape
 from reopt.figures.palette import is_learned, label, look, order, split_seed, task_title
 from reopt.figures.style import styled
 from reopt.figures.summaries import family_interval, mean_interval
-from reopt.optimizers.classical import THEORY
+from reopt.optimizers.names import THEORY
 
 if TYPE_CHECKING:
     from reopt.evaluation.evaluate import Evaluation

@@ -6,14 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from reopt.core.errors import ReoptError
-from reopt.core.tables import read_json, read_table
 from reopt.examination.parts import FILES, files_of
 from reopt.figures.registry import Reads
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from reopt.examination.examination import Examination
 
 
@@ -49,12 +48,16 @@ class View:
         """The files the figure reads of this task, relative to the config's results."""
         return list(dict.fromkeys(file for group in self.reads for file in self._of_group(group)))
 
-    def table(self, file: str) -> pd.DataFrame:
+    def table(self, file: str) -> "pd.DataFrame":
         """A table below the task's folder, or, from a leading "/", below that of all. **Raises** `ReoptError`."""
+        from reopt.core.tables import read_table
+
         return read_table(self._declared(file))
 
     def json(self, file: str) -> Any:
         """A JSON document, in the same way. **Raises** `ReoptError`."""
+        from reopt.core.tables import read_json
+
         return read_json(self._declared(file))
 
     def examination(self, subject: str) -> "Examination":

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from reopt.optimizers.base import Optimizer
+from reopt.optimizers.names import BASELINE_NAMES
 
-POLYAK = "polyak"  # name of the heavy ball with the rates that theory gives for a task's eigenvalue range
-BEST_LINEAR = "best_linear"  # name of the best linear method on a task of quadratics, also from theory
-THEORY = (POLYAK, BEST_LINEAR)
 Scalar = float | Float[Array, ""]
 
 
@@ -152,11 +150,6 @@ def polyak(low: float, high: float) -> Momentum:
     return Momentum(learning_rate=4 / (high + low) ** 2, momentum=((high - low) / (high + low)) ** 2)
 
 
-BASELINES: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "momentum": Momentum,
-    "nesterov": Nesterov,
-    "rmsprop": RMSProp,
-    "adam": Adam,
-    "adam_decay": Adam,
-}
+BASELINES: dict[str, type[Optimizer]] = dict(
+    zip(BASELINE_NAMES, (SGD, Momentum, Nesterov, RMSProp, Adam, Adam), strict=True)
+)

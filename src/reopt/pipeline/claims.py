@@ -37,11 +37,11 @@ from reopt.dynamics.record import Recording
 from reopt.dynamics.stability import is_stable
 from reopt.examination import effects
 from reopt.examination.examination import Examination
-from reopt.examination.parts import files_of
 from reopt.mechanisms import remainder
 from reopt.mechanisms.base import ABSENT, PRESENT, Mechanism
 from reopt.mechanisms.registry import mechanisms
-from reopt.optimizers.classical import BEST_LINEAR, POLYAK, polyak
+from reopt.optimizers.classical import polyak
+from reopt.optimizers.names import BEST_LINEAR, POLYAK
 
 if TYPE_CHECKING:
     from reopt.pipeline.config import ClaimsConfig
@@ -49,10 +49,6 @@ if TYPE_CHECKING:
 VISIBLE = 0.01  # share of the momentum gain below which a mode is not counted
 PLACES = ("initial", "fixed_point")
 DRAWS = 2000  # of the bootstrap over problems
-_PARTS = (
-    *("recording", "points", "linearization", "modes", "impulse", "linearized", "pca"),
-    *("update_functions", "clipping", "schedule", "adaptation", "readings"),
-)
 COLUMNS = (
     *("claim", "task", "cell", "statement", "value", "low", "high", "seeds"),
     *("share", "share_low", "share_high", "criterion", "verdict"),
@@ -608,19 +604,6 @@ def _verdict(run: Run, mechanism: str) -> pd.Series:
     """The first of a mechanism's readings; its verdict stands in each."""
     readings = run.found.readings
     return readings[readings["mechanism"] == mechanism].iloc[0]
-
-
-def claims_files(config: dict[str, Any]) -> list[str]:
-    """The files the claims are judged by, relative to the config's folder of results."""
-    from reopt.pipeline.stages import judged, learned
-
-    files = []
-    for task in config["tasks"]:
-        runs = learned(config, task)
-        files += [f"{task}/evaluation/{subject}.csv" for subject in judged(config, task)]
-        files += [f"{task}/analysis/{subject}/{file}" for subject in runs for file in files_of(*_PARTS)]
-        files += [f"{task}/analysis/rmsprop/{file}" for file in files_of("adaptation")]
-    return files
 
 
 def runs_of(config: dict[str, Any], task: str, optimizer: str, results: Path) -> list[Run]:

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from reopt.core.errors import ReoptError
-from reopt.examination.parts import PARTS
+from reopt.examination.parts import PARTS, files_of
 from reopt.figures.registry import figures
 from reopt.figures.view import View
 from reopt.mechanisms.registry import mechanism_modules
-from reopt.optimizers.classical import BASELINES, THEORY
+from reopt.optimizers.names import BASELINE_NAMES, THEORY
 
 SEARCHED = "searched"  # in place of a value that the task's search finds
+
+
+_CLAIMED = (  # parts of an examination that claims are judged by
+    *("recording", "points", "linearization", "modes", "impulse", "linearized", "pca"),
+    *("update_functions", "clipping", "schedule", "adaptation", "readings"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ def stage(config: dict[str, Any], name: str, *, task: str, optimizer: str = "", 
         estimator = _estimator(config, task, search["optimizer"])
         return Stage(("reopt.training.search", estimator, *problem), _task(task, f"tasks.{task}.search", *used))
     if name == "tune":
-        if baseline not in BASELINES:
-            raise ReoptError(f"no baseline is called {baseline!r}; there are: {', '.join(BASELINES)}")
+        if baseline not in BASELINE_NAMES:
+            raise ReoptError(f"no baseline is called {baseline!r}; there are: {', '.join(BASELINE_NAMES)}")
         own = block(config, task, "baselines")
         drawn = [f"{own}.{key}" for key in ("draws", "early_stopping", "problems", "seed", f"ranges.{baseline}")]
         return Stage(("reopt.training.tune", *problem), _task(task, *drawn))
@@ -164,6 +170,17 @@ def view(config: dict[str, Any], figure: str, task: str, results: Path = Path())
     return View(task, tasks, block, subjects, results, figures()[figure].reads)
 
 
+def claims_files(config: dict[str, Any]) -> list[str]:
+    """The files the claims are judged by, relative to the config's folder of results."""
+    files = []
+    for task in config["tasks"]:
+        runs = learned(config, task)
+        files += [f"{task}/evaluation/{subject}.csv" for subject in judged(config, task)]
+        files += [f"{task}/analysis/{subject}/{file}" for subject in runs for file in files_of(*_CLAIMED)]
+        files += [f"{task}/analysis/rmsprop/{file}" for file in files_of("adaptation")]
+    return files
+
+
 def claims_stage(config: dict[str, Any]) -> Stage:
     """The claims, over all tasks."""
     keys = ("claims", *_of_every_task(config, "problem", "num_steps"))
@@ -207,7 +224,7 @@ def controlled(config: dict[str, Any], task: str) -> list[str]:
 def baselines_of(config: dict[str, Any], task: str) -> list[str]:
     """The baselines that are tuned on a task, in a fixed order."""
     ranges = lookup(config, block(config, task, "baselines"))["ranges"]
-    return [name for name in BASELINES if name in ranges]
+    return [name for name in BASELINE_NAMES if name in ranges]
 
 
 def beside(config: dict[str, Any], task: str) -> list[str]:

@@ -19,8 +19,9 @@ from reopt.core.checkpoint import read_checkpoint
 from reopt.core.errors import ReoptError, shortened
 from reopt.core.foreign import foreign, loaded
 from reopt.optimizers.base import Optimizer
-from reopt.optimizers.classical import BASELINES, BEST_LINEAR, POLYAK, THEORY, polyak
+from reopt.optimizers.classical import BASELINES, polyak
 from reopt.optimizers.load import load_baseline, load_learned
+from reopt.optimizers.names import BEST_LINEAR, POLYAK, THEORY
 from reopt.optimizers.optax_bridge import FromOptax, from_optax
 from reopt.optimizers.refusals import VALUES, NotComponentWise
 from reopt.optimizers.soundness import refuse_unsound

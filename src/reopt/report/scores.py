@@ -10,7 +10,7 @@ from reopt.core.checkpoint import read_checkpoint
 from reopt.core.errors import ReoptError
 from reopt.core.tables import read_table
 from reopt.evaluation.evaluate import mean_interval
-from reopt.optimizers.classical import THEORY
+from reopt.optimizers.names import THEORY
 from reopt.pipeline.stages import block, judged, learned, lookup
 from reopt.pipeline.subjects import best_checkpoint
 

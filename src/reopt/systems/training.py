@@ -26,7 +26,7 @@ from reopt.systems import pipeline_training
 from reopt.systems.judge import is_score, lives
 from reopt.systems.kinds import create
 from reopt.systems.schema import Measure, Pipeline, SystemEntry, Unrolled
-from reopt.tasks.base import Task
+from reopt.tasks.base import Problem, Task
 from reopt.training import evolution
 from reopt.training.tune import SMALL_SUMS
 
@@ -139,9 +139,10 @@ def make_loop(system: SystemEntry, task: Task, num_steps: int, seed: int) -> Loo
     measure = validated_by(recipe, system.measure)
     sign = -1 if is_score(measure) else 1
 
+    # Keys and problems are arguments, so that one compiled program serves all seeds.
     @functools.partial(jax.jit, compiler_options=SMALL_SUMS)
-    def step(state: TrainingState) -> TrainingState:
-        objectives, gradient, population = found_by(state, jax.random.fold_in(keys[0], state.step))
+    def step(state: TrainingState, key: PRNGKeyArray) -> TrainingState:
+        objectives, gradient, population = found_by(state, jax.random.fold_in(key, state.step))
         norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
         updates, memory = transform.update(gradient, state.memory, state.joint)  # type: ignore[arg-type]
@@ -159,7 +160,7 @@ def make_loop(system: SystemEntry, task: Task, num_steps: int, seed: int) -> Loo
         )
 
     @functools.partial(jax.jit, compiler_options=SMALL_SUMS)
-    def look(state: TrainingState) -> TrainingState:
+    def look(state: TrainingState, held_out: Problem) -> TrainingState:
         value = sign * jnp.mean(lives(state.joint, task, held_out, num_steps)[measure])
         better = value < state.least
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.joint, state.best)
@@ -180,7 +181,9 @@ def make_loop(system: SystemEntry, task: Task, num_steps: int, seed: int) -> Loo
         Log(empty, empty, jnp.zeros(empty.shape, bool), empty),
         population,
     )
-    return Loop(start, step, look)
+    # A Python number's weak type would be lost in the first step, and the second be compiled anew.
+    start = jax.tree.map(lambda leaf: leaf if _is_key(leaf) else jnp.asarray(leaf, leaf.dtype), start)
+    return Loop(start, lambda state: step(state, keys[0]), lambda state: look(state, held_out))
 
 
 def train(
