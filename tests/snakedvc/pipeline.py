@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import loaded
 import yaml
 
 SNAKEDVC = Path(__file__).parents[2] / "src"
@@ -55,9 +56,11 @@ class Pipeline:
 
     def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the checkout; with `ok` it must succeed."""
-        done = subprocess.run(
-            command, check=False, cwd=self.path, env=self._environment(), capture_output=True, text=True
-        )
+        environment = self._environment()
+        if command[:2] == (sys.executable, "-m") and command[2] in loaded.MODULES:
+            done = loaded.run(command, self.path, environment)
+        else:
+            done = subprocess.run(command, check=False, cwd=self.path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0 or not ok, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
