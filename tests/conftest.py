@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,9 @@ def pytest_configure() -> None:
     the passes of LLVM that cost more than small problems gain by them, and without the fusion emitters, which cost two
     thirds of that time.
     """
+    # A shell starts what runs in its background with interrupts ignored, and a command of a test would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # XLA ends the process at a flag that it does not know.
     if version("jaxlib").startswith(KNOWN_TO) and QUICKLY_COMPILED not in (flags := os.environ.get("XLA_FLAGS", "")):
         os.environ["XLA_FLAGS"] = f"{flags} {QUICKLY_COMPILED}".strip()
