@@ -179,6 +179,16 @@ def test_a_run_that_was_killed_ends_with_the_same_bytes(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("kind", ["velo", "hierarchical"])  # have numbers of Python among their weights
+def test_a_step_leaves_the_types_of_the_state_so_that_it_is_compiled_once(kind: str) -> None:
+    _, recipe, task = RECIPES["es"]
+    loop = training.make_loop(entry(kind, recipe), task, 5, 1)
+    after = loop.step(loop.start)
+    for state in (after, loop.look(after)):
+        assert [*map(jax.typeof, jax.tree.leaves(state))] == [*map(jax.typeof, jax.tree.leaves(loop.start))]
+
+
+@pytest.mark.long
 def test_a_state_of_another_run_is_not_gone_on_with(tmp_path: Path) -> None:
     kind, recipe, task = RECIPES["pipeline"]
     file, said = tmp_path / "state.safetensors", []
