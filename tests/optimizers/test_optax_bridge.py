@@ -346,3 +346,29 @@ def test_the_table_in_the_docs_lists_the_installed_optax():
     assert verdicts.isin(["present", "absent", "undetermined"]).all(axis=None)
     page = Path("docs/optax.md").read_text()
     assert all(f"| `{name}` | {kinds[name]} |" in page for name in names)
+
+
+def test_the_transformation_is_run_in_python_once_for_all_programs():
+    """What is derived, batched or put into a loop of the same step is made from one trace, and is the same."""
+    calls = []
+    inner = optax.adam(1e-2)
+
+    def update(updates, state, params=None):
+        calls.append(1)
+        return inner.update(updates, state, params)
+
+    optimizer = from_optax(optax.GradientTransformation(inner.init, update))
+    states, gradients = np.random.default_rng(0).uniform(0.5, 1, (3, optimizer.state_size)), jnp.ones(3)
+    states = jnp.asarray(states).at[:, optimizer.clock].set(3.0)
+    optimizer.update(states[0], gradients[0])
+    calls.clear()
+    slopes = jax.jit(jax.vmap(jax.jacfwd(optimizer.update)))(states, gradients)
+    back = jax.vmap(jax.grad(lambda h, g: optimizer(h, g)[1]))(states, gradients)
+    after = jax.jit(optimizer.update)(states, gradients)
+    assert not calls
+    mean, square, count, _ = (float(part) for part in states[0])
+    assert slopes[0, 0, 0] == pytest.approx(0.9)  # the mean forgets by beta1
+    assert after[0, 1] == pytest.approx(0.999 * square + 0.001)
+    corrected = (0.9 * mean + 0.1) / (1 - 0.9 ** (count + 1)), after[0, 1] / (1 - 0.999 ** (count + 1))
+    assert after[0, -1] == pytest.approx(-1e-2 * corrected[0] / (float(corrected[1]) ** 0.5 + 1e-8), rel=1e-4)
+    assert back[0, 0] == pytest.approx(-1e-2 * 0.9 / (1 - 0.9 ** (count + 1)) / float(corrected[1]) ** 0.5, rel=1e-4)

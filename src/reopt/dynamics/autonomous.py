@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from reopt.dynamics.batches import argument, filled
 from reopt.optimizers.base import Optimizer
 
 CLOCK = 1e6  # a clock's value long after the start, when bias corrections are over
@@ -94,7 +95,7 @@ def scaled_system(
     rounds nothing), or 1 if all are.
     """
     after = [
-        np.asarray(_one_step(system, jnp.asarray(starts), jnp.full(len(starts), gradient)))
+        np.asarray(_one_step(system, argument(starts), argument(np.full(len(starts), gradient))))
         for gradient in np.unique(np.quantile(gradients, [0.0, 0.5, 1.0]))
     ]
     sizes = np.abs(np.concatenate([starts, *after]))
@@ -114,6 +115,13 @@ def _one_step(system: FreeSystem, states: Array, gradients: Array) -> Array:
 def jacobians(system: FreeSystem, states: Float[Array, "point free"], gradients: Float[Array, " point"]) -> Array:
     """dF/dh on the free components, for a batch of points: [point, free, free]."""
     return jax.vmap(jax.jacfwd(lambda state, gradient: system.step(state, gradient)))(states, gradients)
+
+
+def jacobians_at(
+    system: FreeSystem, states: Float[np.ndarray, "point free"], gradients: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, "point free free"]:
+    """As `jacobians`, outside of programs."""
+    return np.asarray(jacobians(system, *filled(system.size, states, gradients)))[: len(states)]
 
 
 TINY = 1e-30  # what is smaller says nothing of the unit of a component
@@ -145,7 +153,8 @@ def beside_zero(
 
 def _finite_by_component(system: FreeSystem, states: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """[point, free]: whether F and r have finite derivatives by this component."""
-    return np.isfinite(np.asarray(_slopes(system, jnp.asarray(states), jnp.asarray(gradients)))).all(axis=1)
+    slopes = np.asarray(_slopes(system, *filled(system.size, states, np.asarray(gradients))))[: len(states)]
+    return np.isfinite(slopes).all(axis=1)
 
 
 @eqx.filter_jit

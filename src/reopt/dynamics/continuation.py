@@ -25,7 +25,8 @@ from jaxtyping import Array, Float
 from threadpoolctl import threadpool_limits
 
 from reopt.dynamics.autonomous import FreeSystem, jacobians
-from reopt.dynamics.root_finding import FEW, newton, pad
+from reopt.dynamics.batches import argument, pad
+from reopt.dynamics.root_finding import FEW, newton
 
 LONGEST, SHORTEST, FIRST = 0.5, 1e-7, 0.05  # lengths of a step; 0.5 is a factor of 1.6 in a large gradient
 CORRECTIONS = 8  # Newton steps back to the branch
@@ -65,7 +66,7 @@ class _Equation(NamedTuple):
         # Products for few rows are cut within their sums, into as many parts as there are cores.
         states, gradients = pad(at[None, :-1], FEW), np.full(FEW, self.gradient(at))
         after, drive, matrices = (
-            np.asarray(part)[0] for part in _derivatives(self.system, jnp.asarray(states), jnp.asarray(gradients))
+            np.asarray(part)[0] for part in _derivatives(self.system, argument(states), argument(gradients))
         )
         slope = -drive * self.unit * np.cosh(at[-1])
         return at[:-1] - after, np.concatenate([np.eye(len(after)) - matrices, slope[:, None]], axis=1)

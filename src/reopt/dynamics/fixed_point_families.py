@@ -33,10 +33,11 @@ from threadpoolctl import threadpool_limits
 
 from reopt.core.errors import ReoptError
 from reopt.dynamics.autonomous import CLOCK, FreeSystem, ScaledSystem, jacobians, scaled_system
+from reopt.dynamics.batches import pad, padded
 from reopt.dynamics.fixed_points import DIVERGED, NOT_CONVERGED, error_bounds
 from reopt.dynamics.identity import Located, lead_to, locate
 from reopt.dynamics.precision import double_precision, to_double
-from reopt.dynamics.root_finding import _norm, pad, padded, residuals
+from reopt.dynamics.root_finding import _norm, residuals
 from reopt.dynamics.system import StateUpdate, dynamical_system
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.learned import cast

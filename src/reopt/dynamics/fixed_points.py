@@ -20,13 +20,12 @@ a given value, see `free_system`.
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits
 
 from reopt.core.errors import ReoptError
-from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians, scaled_system
+from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians_at, scaled_system
 from reopt.dynamics.identity import Located, lead_to, locate, overlap
 from reopt.dynamics.manifolds import continua
 from reopt.dynamics.precision import double_precision, to_double
@@ -312,7 +311,7 @@ def refuse_other_points(found: FixedPoints, optimizer: Optimizer, where: object)
         states, still = np.asarray(found.points, np.float64), np.zeros(len(found.points))
         near = beside_zero(system, states, still)
         moved = residuals(system, states, still)
-        slopes = np.asarray(jacobians(system, jnp.asarray(near), jnp.asarray(still)))
+        slopes = jacobians_at(system, near, still)
     apart = moved / np.maximum(1, np.linalg.norm(states, axis=1))
     radius = np.abs(np.linalg.eigvals(slopes)).max(axis=1, initial=0.0) if np.isfinite(slopes).all() else np.nan
     same = np.isclose(radius, found.spectral_radius, rtol=1e-4, atol=1e-4) | np.isnan(radius)
@@ -368,8 +367,8 @@ def error_bounds(
         reach = max(2 * step, 1e-5 * norm)
         directions = rng.standard_normal((probes, size))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        around = jacobians(system, jnp.asarray(point + reach * directions), jnp.full(probes, held[i]))
-        change = np.sum(np.square(np.asarray(around) - matrix), axis=(1, 2))
+        around = jacobians_at(system, point + reach * directions, np.full(probes, held[i]))
+        change = np.sum(np.square(around - matrix), axis=(1, 2))
         lipschitz = 2 * np.sqrt(size * np.mean(change)) / reach
         if inverse * lipschitz * step <= 0.5:
             bounds[i] = 2 * step
@@ -424,7 +423,7 @@ def _all_jacobians(system: FreeSystem, points: np.ndarray, gradient: float, chun
     for first in range(0, len(points), chunk):
         held = np.full(len(points[first : first + chunk]), gradient)
         part = beside_zero(system, points[first : first + chunk], held)
-        parts.append(np.asarray(jacobians(system, jnp.asarray(part), jnp.asarray(held))))
+        parts.append(jacobians_at(system, part, held))
     return np.concatenate(parts)
 
 

@@ -6,12 +6,11 @@ All in the units of the system given (see `scaled_system`), component by compone
 from typing import NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from reopt.dynamics.autonomous import FreeSystem, jacobians
-from reopt.dynamics.root_finding import pad, padded
+from reopt.dynamics.autonomous import FreeSystem, jacobians_at
+from reopt.dynamics.batches import argument, pad, padded
 from reopt.dynamics.stability import Stability, equilibrate, judge
 
 ROUNDING = 16 * np.finfo(float).eps  # of F, relative to what goes into a component
@@ -80,8 +79,8 @@ def _change_within_error(
     for i, (point, matrix) in enumerate(zip(located, jacobian, strict=True)):
         size = 1 + np.abs(point.state)
         reach = np.clip(point.error, 1e-6 * size, FAR * size)
-        states = jnp.asarray(point.state + corners * reach)
-        around = np.asarray(jacobians(system, states, jnp.full(PROBES, gradients[i])))
+        states = point.state + corners * reach
+        around = jacobians_at(system, states, np.full(PROBES, gradients[i]))
         within = min(1.0, float(np.max(point.error / reach)))
         changes[i] = within * np.abs(np.where(np.isfinite(around), around, matrix) - matrix).max(axis=0)
     return changes
@@ -97,7 +96,7 @@ def gaps(system: FreeSystem, states: np.ndarray, gradients: np.ndarray) -> np.nd
     if not len(states):
         return np.zeros_like(states)
     size = padded(len(states))
-    return np.asarray(_gap(system, *(jnp.asarray(pad(rows, size)) for rows in (states, gradients))))[: len(states)]
+    return np.asarray(_gap(system, *(argument(pad(rows, size)) for rows in (states, gradients))))[: len(states)]
 
 
 def lead_to(

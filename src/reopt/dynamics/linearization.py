@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from reopt.core.errors import ReoptError
 from reopt.dynamics.autonomous import CLOCK, TINY, FreeSystem, beside_zero
+from reopt.dynamics.batches import argument
 from reopt.dynamics.fixed_points import FixedPoints, attractor
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.stability import is_stable
@@ -101,12 +102,12 @@ def refuse_other_linearization(found: Linearization, optimizer: Optimizer, where
 
 
 def _parts(system: FreeSystem, at: Float[np.ndarray, " free"], gradient: float) -> list[np.ndarray]:
-    return [np.asarray(a, np.float64) for a in _derivatives(system, jnp.asarray(at), jnp.asarray(gradient))]
+    return [np.asarray(a, np.float64) for a in _derivatives(system, argument(at), jnp.asarray(gradient))]
 
 
 def _has_limit(system: FreeSystem, further: np.ndarray, gradient: float, parts: list[np.ndarray]) -> bool:
     """Whether the response at once, C B + D, is the same a little further from the zeros."""
-    other = _derivatives(system, jnp.asarray(further), jnp.asarray(float(gradient)))
+    other = _derivatives(system, argument(further), jnp.asarray(float(gradient)))
     one, also = (float(np.asarray(p[2]) @ np.asarray(p[1]) + np.asarray(p[3])) for p in (parts, other))
     return abs(also - one) <= SAME * abs(one)
 

@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial.distance import cdist
 
 from reopt.dynamics.autonomous import FreeSystem
+from reopt.dynamics.batches import pad, padded
 from reopt.dynamics.identity import ROUNDING, Located, gaps, noise
-from reopt.dynamics.root_finding import pad, padded
 
 STEPS, STRIDE, CORRECTIONS = 64, 8, 8  # of a walk; a step is at most the distance / STRIDE
 KERNEL = 1e-7  # singular values below this share of the largest are the kernel, along a walk

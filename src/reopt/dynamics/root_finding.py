@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from reopt.dynamics.autonomous import FreeSystem, jacobians
+from reopt.dynamics.autonomous import FreeSystem, jacobians, jacobians_at
+from reopt.dynamics.batches import SMALL, argument, pad, padded
 
 BLOCK = 64  # plain steps between two looks at who is done
 FEW = 8  # rows worked on at once at least
-TINY = 8  # free components up to which a compiled program costs more than the rows that fill up a batch
 
 
 class Search(NamedTuple):
@@ -26,19 +26,6 @@ class Search(NamedTuple):
     residual: Float[np.ndarray, " row"]
     iterations: Int[np.ndarray, " row"]
     diverged: Bool[np.ndarray, " row"]
-
-
-def padded(count: int, most: int | None = None, *, factor: int = 8) -> int:
-    """The next power of `factor` (at most `most`), so that few programs are compiled."""
-    size = 1
-    while size < count:
-        size *= factor
-    return size if most is None else min(size, most)
-
-
-def pad(rows: np.ndarray, size: int) -> np.ndarray:
-    """`rows` with its last row repeated up to `size` rows."""
-    return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
 
 
 def _norm(rows: Array) -> Array:
@@ -55,9 +42,11 @@ def residuals(
 ) -> Float[np.ndarray, " row"]:
     """||h - F(h, g)||_2 of each row."""
     count = len(states)
-    if system.size <= TINY and count:
+    if not count:
+        return np.zeros(0)
+    if system.size <= SMALL:
         states, gradients = (pad(np.asarray(part), max(64, padded(count))) for part in (states, gradients))
-    return np.array(_residual(system, jnp.asarray(states), jnp.asarray(gradients)))[:count]
+    return np.array(_residual(system, argument(states), argument(gradients)))[:count]
 
 
 @eqx.filter_jit
@@ -107,8 +96,8 @@ def iterate(
         size = padded(active.size)
         part = _block(
             system,
-            jnp.asarray(pad(states[active], size)),
-            jnp.asarray(pad(gradients[active], size)),
+            argument(pad(states[active], size)),
+            argument(pad(gradients[active], size)),
             tolerance,
             jnp.asarray(limit),
         )
@@ -182,8 +171,8 @@ def newton(
         for first in range(0, active.size, chunk):
             rows = active[first : first + chunk]
             # Products for few rows are cut within their sums, into as many parts as there are cores.
-            size = chunk if system.size <= TINY else max(FEW, padded(rows.size, chunk))
-            args = (jnp.asarray(pad(a[rows], size)) for a in (states, gradients))
+            size = chunk if system.size <= SMALL else max(FEW, padded(rows.size, chunk))
+            args = (argument(pad(a[rows], size)) for a in (states, gradients))
             new, new_residual = (np.asarray(a)[: rows.size] for a in _newton_step(system, *args))
             small = new_residual <= tolerance * np.maximum(1, np.linalg.norm(new, axis=1))
             gain = np.where(small, 0.5, 0.99) if polish else 0.99
@@ -215,8 +204,7 @@ def chord(
     A row is taken there only if each step at least halves its residual until it is below the tolerance: then the map
     is close to its linearization at `anchor` all along the way. Other rows are left as they were.
     """
-    at = jnp.asarray(anchor)[None]
-    matrix = np.eye(system.size) - np.asarray(jacobians(system, at, jnp.asarray(gradients[:1])))[0]
+    matrix = np.eye(system.size) - jacobians_at(system, np.asarray(anchor)[None], gradients[:1])[0]
     try:
         inverse = np.linalg.inv(matrix)
     except np.linalg.LinAlgError:
@@ -226,11 +214,11 @@ def chord(
     running = ~search.diverged & (residual > tolerance * np.maximum(1, norms))
     arrived, taken = np.zeros(len(states), bool), search.iterations.copy()
     size = padded(len(states))
-    shared = jnp.asarray(pad(gradients, size)), jnp.asarray(inverse)
+    shared = argument(pad(gradients, size)), argument(inverse)
     for _ in range(max_iterations):
         if not running.any():
             break
-        stepped = _chord(system, jnp.asarray(pad(states, size)), *shared)
+        stepped = _chord(system, argument(pad(states, size)), *shared)
         new, new_residual = (np.asarray(part)[: len(states)] for part in stepped)
         running &= new_residual <= 0.5 * residual
         states[running], residual[running] = new[running], new_residual[running]

@@ -18,7 +18,7 @@ from reopt.dynamics.fixed_points import FixedPoints, attractor
 from reopt.dynamics.linearization import operating_point
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import Recording, finite_states
-from reopt.mechanisms.effective_rate import Schedule, schedule
+from reopt.mechanisms.effective_rate import Schedule
 from reopt.mechanisms.update_function import evaluate_update_functions
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.wrapper import Delegate
@@ -51,7 +51,9 @@ class Nudged(Delegate):
     offset: float = eqx.field(static=True, default=BESIDE[0])
 
     def initial_state(self) -> Array:
-        return self._lifted(self.inner.initial_state())
+        start = self.inner.initial_state()
+        near = np.isin(np.arange(start.shape[-1]), self.at)
+        return jnp.where(near, jnp.maximum(start, jnp.asarray(self.offset, start.dtype)), start)
 
     def update(self, state: Array, gradient: Array) -> Array:
         return self.inner.update(self._lifted(state), gradient)
@@ -93,7 +95,9 @@ def smooth_twin(optimizer: Optimizer, runs: Recording) -> Optimizer:
 
 def _has_slope(optimizer: Optimizer) -> bool:
     """Whether the update has a slope at zero gradient in the initial state."""
-    return bool(np.isfinite(schedule(optimizer, num_steps=1).table["effective_learning_rate"]).all())
+    with double_precision():
+        start = np.asarray(to_double(optimizer).initial_state(), np.float64)
+    return bool(np.isfinite(evaluate_update_functions(optimizer, start[None], np.zeros(1))[1]).all())
 
 
 def telling_step(trajectory: Schedule, num_steps: int) -> float:

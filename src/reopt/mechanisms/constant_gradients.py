@@ -28,7 +28,8 @@ from jaxtyping import Array, Float
 from scipy.special import stdtrit
 from threadpoolctl import threadpool_limits
 
-from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians
+from reopt.dynamics.autonomous import CLOCK, FreeSystem, beside_zero, jacobians_at
+from reopt.dynamics.batches import argument, filled
 from reopt.dynamics.continuation import follow_branch
 from reopt.dynamics.pca import PCA
 from reopt.dynamics.precision import double_precision, to_double
@@ -184,7 +185,7 @@ def _at_rest(
         if not open_rows.any():
             break
         stepped = np.where(open_rows[:, None], trial - way, trial)
-        stepped = np.asarray(_step(system, jnp.asarray(stepped), jnp.asarray(gradients)))
+        stepped = np.asarray(_step(system, argument(stepped), argument(gradients)))
         trial = np.where(open_rows[:, None] & np.isfinite(stepped), stepped, trial)
         way, shorter, radius = _way(system, trial, gradients, chunk)
         done = open_rows & (shorter <= SETTLED * 1e-3) & np.isfinite(way).all(axis=1) & (radius < 1)
@@ -209,10 +210,10 @@ def _way(
     Solved in units of each component's size: a second moment of 1e-16 stands beside an update of 1.
     """
     way, radius = np.full(states.shape, np.nan), np.full(len(states), np.inf)
-    after = np.asarray(_step(system, jnp.asarray(states), jnp.asarray(gradients)))
+    after = np.asarray(_step(system, argument(states), argument(gradients)))
     for first in range(0, len(states), chunk):
         part = slice(first, first + chunk)
-        matrices = np.asarray(jacobians(system, jnp.asarray(states[part]), jnp.asarray(gradients[part])))
+        matrices = jacobians_at(system, states[part], gradients[part])
         for i, matrix in enumerate(matrices, first):
             sizes = np.maximum(np.abs(states[i]), np.abs(after[i]))
             units = np.where(sizes > 0, sizes, 1.0)
@@ -283,8 +284,8 @@ def _examine(
     residual = residuals(system, states, gradients)
     radius, stable = [], []
     for first in range(0, len(states), chunk):
-        part = (jnp.asarray(a[first : first + chunk]) for a in (states, gradients))
-        judged = judge(np.asarray(jacobians(system, *part)))
+        part = (a[first : first + chunk] for a in (states, gradients))
+        judged = judge(jacobians_at(system, *part))
         radius.append(judged.magnitudes.max(axis=1))
         stable.append(judged.stable)
     return residual, np.concatenate(radius), np.concatenate(stable)
@@ -314,9 +315,9 @@ def _rate_time_constants(
         return follows
     for first in range(0, len(states), chunk):
         part = slice(first, first + chunk)
-        at, held = jnp.asarray(states[part]), jnp.asarray(gradients[part])
-        drives, slopes, rates = (np.asarray(a) for a in _rate_slopes(system, at, held))
-        matrices = np.asarray(jacobians(system, at, held))
+        at, held = states[part], gradients[part]
+        drives, slopes, rates = (np.asarray(a)[: len(at)] for a in _rate_slopes(system, *filled(system.size, at, held)))
+        matrices = jacobians_at(system, at, held)
         for i, (matrix, drive, slope, rate) in enumerate(zip(matrices, drives, slopes, rates, strict=True)):
             if not (np.isfinite(matrix).all() and np.isfinite(drive).all() and np.isfinite(slope).all()):
                 continue

@@ -15,12 +15,11 @@ limit at the mildest change at which the optimizer is worse than at home (see `r
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from reopt.dynamics.autonomous import FreeSystem, beside_zero, jacobians
+from reopt.dynamics.autonomous import FreeSystem, beside_zero, jacobians_at
 from reopt.dynamics.pca import PCA, pca, project
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import Recording, finite_states, record
@@ -109,7 +108,7 @@ def spectral_radii(optimizer: Optimizer, runs: Recording) -> Float[np.ndarray, "
             return np.where(fine, 0.0, np.nan)
         if fine.any():
             at = beside_zero(system, system.restrict(rows[fine]), gradients[fine])
-            jacobian = np.asarray(jacobians(system, jnp.asarray(at), jnp.asarray(gradients[fine])))
+            jacobian = jacobians_at(system, at, gradients[fine])
             known = np.isfinite(jacobian).all(axis=(1, 2))
             found = np.full(len(jacobian), np.nan)
             found[known] = np.abs(np.linalg.eigvals(jacobian[known])).max(axis=1)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from reopt.dynamics.batches import argument
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.optimizers.base import Optimizer
 
@@ -63,7 +64,7 @@ def update_noise(
     with double_precision():
         double = to_double(optimizer)
         for step, bound in SCALES.items():
-            lines = jnp.asarray(states), jnp.asarray(free), jnp.asarray(gradients), jnp.asarray(step)
+            lines = argument(states), argument(free), argument(gradients), jnp.asarray(step)
             values = np.asarray(_line(double, *lines))
             size = float(np.median(np.abs(values[1])))
             found = _deviation(values[0] - 2 * values[1] + values[2])

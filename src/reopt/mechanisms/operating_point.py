@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
+from reopt.dynamics.batches import argument
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import Recording
 from reopt.optimizers.base import Optimizer
@@ -88,14 +89,16 @@ def operating_point(
     series = runs.gradients[:, :few].reshape(num_steps, -1).astype(np.float64)
     with double_precision():
         system = to_double(optimizer)
-        states = _even_states(system, jnp.asarray(np.nan_to_num(series)))[steps]
-        met = jnp.asarray(series[steps])
+        states = np.asarray(_even_states(system, argument(np.nan_to_num(series))))[steps]
+        met = series[steps]
         rows = [np.asarray(a) for a in _look(system, states, met)]
-        at_end = states if optimizer.clock is None else states.at[..., optimizer.clock].set(clock)
-        rate_at_end = np.asarray(_slopes(system, at_end, jnp.zeros_like(met))[1])
+        at_end = states.copy()
+        if optimizer.clock is not None:
+            at_end[..., optimizer.clock] = clock
+        rate_at_end = np.asarray(_slopes(system, at_end, np.zeros_like(met))[1])
         shown = _median_points(rows[0])
-        chosen = states[jnp.asarray(shown[:, 0]), jnp.asarray(shown[:, 1])]
-        drawn = [np.asarray(a) for a in _functions(system, chosen, jnp.asarray(grid, jnp.float64))]
+        chosen = states[shown[:, 0], shown[:, 1]]
+        drawn = [np.asarray(a) for a in _functions(system, chosen, argument(np.asarray(grid, np.float64)))]
     names = np.stack(np.meshgrid(steps, np.arange(few), runs.params, indexing="ij"), axis=-1).reshape(-1, 3)
     table = pd.DataFrame(
         {"met": series[steps].ravel(), **dict(zip(("step", "problem", "param"), names.T, strict=True))}
@@ -115,7 +118,7 @@ def operating_point(
             "slope": drawn[1].ravel(),
         }
     )
-    return OperatingPoint(table, functions, np.asarray(chosen))
+    return OperatingPoint(table, functions, chosen)
 
 
 def even_state_at_end(optimizer: Optimizer, runs: Recording) -> Float[np.ndarray, " hidden"]:
@@ -124,7 +127,7 @@ def even_state_at_end(optimizer: Optimizer, runs: Recording) -> Float[np.ndarray
     sizes = np.square(series).sum(axis=0)
     chosen = series[:, [int(np.argmax(np.where(np.isfinite(sizes), sizes, -1.0)))]]
     with double_precision():
-        states = _even_states(to_double(optimizer), jnp.asarray(np.nan_to_num(chosen)))
+        states = _even_states(to_double(optimizer), argument(np.nan_to_num(chosen)))
     return np.asarray(states[-1, 0])
 
 

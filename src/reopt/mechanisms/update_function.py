@@ -13,16 +13,15 @@ from typing import NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
 
+from reopt.dynamics.batches import SMALL, argument, pad, padded
 from reopt.dynamics.linearization import Linearization
 from reopt.dynamics.pca import PCA
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.dynamics.record import finite_states
-from reopt.dynamics.root_finding import TINY, pad, padded
 from reopt.mechanisms.modes import leading_mode, modes
 from reopt.optimizers.base import Optimizer
 
@@ -129,10 +128,10 @@ def update_and_slope(
 ) -> tuple[Float[np.ndarray, "place gradient"], Float[np.ndarray, "place gradient"]]:
     """u(g) and du/dg in each state; inside `double_precision`."""
     places, count = gradients.shape
-    if optimizer.state_size <= TINY and places and count:  # a program costs more than the places that fill it up
-        states, gradients = (pad(part, padded(places)) for part in (states, gradients))
+    if optimizer.state_size <= SMALL and places and count:  # a program costs more than the places that fill it up
+        states, gradients = (pad(part, max(8, padded(places))) for part in (states, gradients))
         gradients = pad(gradients.T, padded(count)).T
-    values, slopes = _update_and_slope(optimizer, jnp.asarray(states), jnp.asarray(gradients))
+    values, slopes = _update_and_slope(optimizer, argument(states), argument(gradients))
     return np.asarray(values)[:places, :count], np.asarray(slopes)[:places, :count]
 
 
@@ -224,6 +223,8 @@ def clipping(
         def crossing(share: float, sign: float) -> np.ndarray:
             """|g| where slope / slope(0) first falls below `share`, per place: in the range met, or else in reach."""
             fine = within(near, near_up_slope if sign > 0 else near_down_slope, share, sign)
+            if np.isfinite(fine).all():
+                return fine
             far = within(magnitudes, up_slope if sign > 0 else down_slope, share, sign)
             return np.where(np.isfinite(fine), fine, far)
 
@@ -234,7 +235,7 @@ def clipping(
             hit = below.any(axis=1) & usable
             low = np.where(first > 0, sizes[np.maximum(first - 1, 0)], 0.0)
             high = sizes[first]
-            for _ in range(bisections):
+            for _ in range(bisections if hit.any() else 0):
                 middle = 0.5 * (low + high)
                 _, here = look(sign * middle[:, None])
                 with np.errstate(divide="ignore", invalid="ignore"):
@@ -306,7 +307,7 @@ def _corner(
     for at, out in ((last, 1), (first, -1)):
         inside, outside = signed[at], signed[np.clip(at + out, 0, len(signed) - 1)]
         ended = (inside != outside) & moving.any(axis=1)
-        for _ in range(bisections):
+        for _ in range(bisections if ended.any() else 0):
             middle = 0.5 * (inside + outside)
             still = look(middle[:, None])[1][:, 0] != 0
             inside, outside = np.where(still, middle, inside), np.where(still, outside, middle)

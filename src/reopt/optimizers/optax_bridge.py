@@ -19,7 +19,9 @@ is a sum of updates, and so one more component of the state; and any other.
 """
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -149,7 +151,7 @@ class FromOptax(Optimizer):
         return self._pack(_start(self.transformation, zero + self.held), zero, zero, zero)
 
     def update(self, state: Array, gradient: Array) -> Array:
-        return jnp.vectorize(self._step, signature="(h),()->(h)")(state, gradient)
+        return jnp.vectorize(_traced_once(_Same(self)), signature="(h),()->(h)")(state, gradient)
 
     def readout(self, state: Array, gradient: Array) -> Array:
         del gradient
@@ -177,6 +179,29 @@ class FromOptax(Optimizer):
         inner = jax.tree.unflatten(structure, values)
         change, inner = self.transformation.update(gradient.astype(state.dtype), inner, start + moved)
         return self._pack(inner, moved + change, step + 1, change)
+
+
+class _Same(NamedTuple):
+    """An optimizer, the same as another where it is made of the same transformation in the same way."""
+
+    optimizer: FromOptax
+
+    def _parts(self) -> tuple:
+        one = self.optimizer
+        return id(one.transformation), one.leaves, one.displaced, one.held
+
+    def __hash__(self) -> int:
+        return hash(self._parts())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._parts() == other._parts()
+
+
+@functools.lru_cache(maxsize=128)
+def _traced_once(same: _Same) -> Callable[[Array, Array], Array]:
+    """A step whose program is derived, batched and put into others without running the transformation's Python again:
+    an examination does so a hundred times."""
+    return jax.jit(same.optimizer._step, inline=True)
 
 
 def _start(transformation: Any, params: Any) -> Any:
