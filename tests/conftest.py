@@ -12,9 +12,9 @@ import pytest
 # The longest first, so that the workers end together.
 LONGEST = (
     "tests/workflow/test_contract.py",
-    "tests/workflow/test_fifth_task.py",  # needs what the first has made
-    "tests/snakedvc/test_campaign.py",
     "tests/people/",
+    "tests/workflow/test_fifth_task.py",  # needs what the first makes, which takes a while
+    "tests/snakedvc/test_campaign.py",
     "tests/fuzz/",
     "tests/packaging/",
     "tests/examination/test_shipped.py",

@@ -1,5 +1,8 @@
 """What holds for every optimizer: one table, one battery."""
 
+import functools
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -26,24 +29,29 @@ def learned(cell: str, features: str) -> Optimizer:
     return moving(create_learned(jax.random.key(1), cell=cell, units=5, features=features, output_scale=0.5))
 
 
-TABLE: dict[str, Optimizer] = {
-    "sgd": SGD(0.3),
-    "momentum": Momentum(0.2, 0.9),
-    "nesterov": Nesterov(0.2, 0.9),
-    "rmsprop": RMSProp(0.1, 0.9),
-    "adam": Adam(0.1),
-    "adam_decay": Adam(0.1, half_life=5.0),
-    "gru": learned("gru", "raw"),
-    "lstm": learned("lstm", "log1p"),
-    "vanilla": learned("vanilla", "raw"),
-    "optax adam": from_optax(optax.adam(0.1)),
-    "optax lion": from_optax(optax.lion(0.1, weight_decay=0.0)),
+TABLE: dict[str, Callable[[], Optimizer]] = {
+    "sgd": lambda: SGD(0.3),
+    "momentum": lambda: Momentum(0.2, 0.9),
+    "nesterov": lambda: Nesterov(0.2, 0.9),
+    "rmsprop": lambda: RMSProp(0.1, 0.9),
+    "adam": lambda: Adam(0.1),
+    "adam_decay": lambda: Adam(0.1, half_life=5.0),
+    "gru": lambda: learned("gru", "raw"),
+    "lstm": lambda: learned("lstm", "log1p"),
+    "vanilla": lambda: learned("vanilla", "raw"),
+    "optax adam": lambda: from_optax(optax.adam(0.1)),
+    "optax lion": lambda: from_optax(optax.lion(0.1, weight_decay=0.0)),
 }
+
+
+@functools.cache
+def made(name: str) -> Optimizer:
+    return TABLE[name]()
 
 
 @pytest.fixture(params=TABLE)
 def optimizer(request: pytest.FixtureRequest) -> Optimizer:
-    return TABLE[request.param]
+    return made(request.param)
 
 
 @jax.jit

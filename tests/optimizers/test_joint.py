@@ -116,7 +116,7 @@ def test_the_slope_of_a_slice_is_that_of_the_run(make: str, size: int) -> None:
 
             def moved(push: jax.Array, whole=whole, met=met, states=states) -> tuple[jax.Array, jax.Array]:
                 pushed = met._replace(gradient=met.gradient.at[0, 0].add(push))
-                after, updates, _ = whole.step(layout, states, pushed)
+                after, updates, _ = eqx.filter_jit(whole.step)(layout, states, pushed)
                 return after.own[0, 0], updates[0, 0]
 
             def alone(push: jax.Array, whole=whole, met=met, kept=kept, states=states) -> tuple[jax.Array, jax.Array]:
@@ -172,7 +172,7 @@ def test_star_follows_its_equations() -> None:
             inputs = Inputs(
                 jnp.asarray(g.reshape(1, 6)), jnp.asarray(x.reshape(1, 6)), jnp.ones(1), jnp.asarray(step), 6
             )
-            state, updates, _ = star.step(layout, state, inputs)
+            state, updates, _ = eqx.filter_jit(star.step)(layout, state, inputs)
             found.append(np.asarray(updates).reshape(2, 3))
         np.testing.assert_allclose(np.stack(found), by_hand(star, gradients, params), rtol=1e-9)
     assert sum(leaf.size for leaf in jax.tree.leaves(star.network)) == 200
@@ -289,7 +289,9 @@ def test_permuted_rows_have_permuted_updates() -> None:
             found = []
             for step, (g, x) in enumerate(zip(gradients, params, strict=True)):
                 given = jnp.asarray(g.reshape(1, 15)), jnp.asarray(x.reshape(1, 15))
-                state, change, _ = star.step(layout, state, Inputs(*given, jnp.ones(1), jnp.asarray(step), 4))
+                state, change, _ = eqx.filter_jit(star.step)(
+                    layout, state, Inputs(*given, jnp.ones(1), jnp.asarray(step), 4)
+                )
                 found.append(np.asarray(change).reshape(3, 5))
             return np.stack(found)
 
@@ -353,9 +355,11 @@ def test_arrays_that_are_alike_have_one_mixture_and_one_rate() -> None:
         both, one = optimizer.start(layout, twice[0]), optimizer.start(Layout(((2, 3),)), twice[0][:, :6])
         for step, gradient in enumerate(twice[1:]):
             loss, at = jnp.asarray([1.0 / (step + 1)]), jnp.asarray(step)
-            both, update, context = optimizer.step(layout, both, Inputs(gradient, twice[0], loss, at, 9))
+            both, update, context = eqx.filter_jit(optimizer.step)(
+                layout, both, Inputs(gradient, twice[0], loss, at, 9)
+            )
             given = gradient[:, :6], twice[0][:, :6]
-            one, alone, _ = optimizer.step(Layout(((2, 3),)), one, Inputs(*given, loss, at, 9))
+            one, alone, _ = eqx.filter_jit(optimizer.step)(Layout(((2, 3),)), one, Inputs(*given, loss, at, 9))
             np.testing.assert_allclose(update[:, :6], update[:, 6:], rtol=1e-12)
             np.testing.assert_allclose(update[:, :6], alone, rtol=1e-9)
             np.testing.assert_allclose(context.mixture[:, 0], context.mixture[:, 6], rtol=1e-12)
@@ -383,7 +387,9 @@ def test_the_step_of_velo_follows_the_size_of_its_array() -> None:
 
         def ratio(rho: float) -> np.ndarray:
             one = optimizer.start(layout, x)
-            _, update, _ = optimizer.step(layout, one, Inputs(g, rho * x, jnp.ones(1), jnp.asarray(0), 9))
+            _, update, _ = eqx.filter_jit(optimizer.step)(
+                layout, one, Inputs(g, rho * x, jnp.ones(1), jnp.asarray(0), 9)
+            )
             return np.asarray(update / rho)
 
         np.testing.assert_allclose(np.abs(ratio(10.0)).mean(), np.abs(ratio(100.0)).mean(), rtol=0.05)
@@ -417,6 +423,6 @@ def test_gradients_are_cut_at_ten_times_their_running_size() -> None:
         state = optimizer.start(layout, params)
         for step, size in enumerate((1.0, 1.0, 1.0, 1e6)):
             given = Inputs(jnp.full((1, 4), size), params, jnp.ones(1), jnp.asarray(step), 9)
-            state, _, context = optimizer.step(layout, state, given)
+            state, _, context = eqx.filter_jit(optimizer.step)(layout, state, given)
         np.testing.assert_allclose(context.cut, 10.0, rtol=1e-6)
         np.testing.assert_allclose(state.own[0, 0, 0], 0.5 * 10 + 0.5 * (1 - 0.5**3), rtol=1e-6)

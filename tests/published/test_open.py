@@ -5,6 +5,7 @@ import itertools
 import pickle
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +86,7 @@ def test_steps_are_those_of_numpy(units: int, hidden: int, count: int) -> None:
         for step, (g, x) in enumerate(zip(gradients, params, strict=True)):
             inputs = Inputs(jnp.asarray(g[None]), jnp.asarray(x[None]), jnp.ones(1), jnp.asarray(step), 7)
             before = state
-            state, updates, context = joint.step(layout, state, inputs)
+            state, updates, context = eqx.filter_jit(joint.step)(layout, state, inputs)
             found.append(np.asarray(updates[0]))
             one = joint.one(slice_of(context, (0, 4)))  # a slice is the run of its parameter
             alone, update = one(before.own[0, 4], inputs.gradient[0, 4])

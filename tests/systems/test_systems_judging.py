@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +97,9 @@ def test_the_nominal_term_alone_is_stars_formula() -> None:
     momentum, second = np.zeros((len(DECAYS), FAMILY.num_params)), np.zeros(FAMILY.num_params)
     for step in range(3):
         gradient = jax.random.normal(jax.random.key(step + 1), params.shape)
-        state, update, _ = joint.step(layout, state, Inputs(gradient, params, jnp.ones(1), jnp.asarray(step), 50))
+        state, update, _ = eqx.filter_jit(joint.step)(
+            layout, state, Inputs(gradient, params, jnp.ones(1), jnp.asarray(step), 50)
+        )
         g = np.asarray(gradient[0], float)
         momentum = np.asarray(DECAYS)[:, None] * momentum + (1 - np.asarray(DECAYS)[:, None]) * g
         second = SECOND_DECAY * second + (1 - SECOND_DECAY) * g**2

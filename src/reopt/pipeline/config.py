@@ -4,6 +4,7 @@ A config file is whole in itself: what it leaves out is as said here, and in no 
 section as a plain object; only commands read a file.
 """
 
+import functools
 import json
 import math
 from collections import Counter
@@ -21,6 +22,7 @@ from reopt.tasks.registry import task_module
 
 MAX_BYTES = 1_000_000  # of a config file
 MOST_ALIASES = 30
+DEEPEST = 100  # blocks within blocks
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 ControlReading = Literal[
     "meta_objective",
@@ -613,18 +615,11 @@ class Config(Section):
     claims: ClaimsConfig = ClaimsConfig()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which keys are text and each stands once, and aliases are few: many of them can unfold without end."""
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML has it, is eight times as fast
 
-    aliases = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self.aliases += 1
-            if self.aliases > MOST_ALIASES:
-                mark = self.peek_event().start_mark
-                raise yaml.MarkedYAMLError(problem=f"more than {MOST_ALIASES} aliases", problem_mark=mark)
-        return super().compose_node(parent, index)
+class _StrictLoader(_Loader):
+    """YAML in which keys are text and each stands once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -638,6 +633,27 @@ class _StrictLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_what_unfolds(text: str) -> None:
+    """Aliases are known and few, for many of them can unfold without end, and blocks are not in each other by the
+    thousand, which no recursion survives. **Raises** `yaml.MarkedYAMLError`."""
+    depth, aliases, anchors = 0, 0, set()
+    for event in yaml.parse(text, Loader=_Loader):
+        problem = ""
+        if isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            if aliases > MOST_ALIASES:
+                problem = f"more than {MOST_ALIASES} aliases"
+            elif event.anchor not in anchors:
+                problem = f"found undefined alias {event.anchor!r}"
+        elif isinstance(event, yaml.NodeEvent):
+            anchors.add(event.anchor)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            problem = f"deeper than {DEEPEST} blocks"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -655,6 +671,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ReoptError(f"{path}: cannot be read: {reason}") from error
     try:
+        _refuse_what_unfolds(text)
         content = yaml.load(text, Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
@@ -691,9 +708,15 @@ def allowed(schema: dict[str, Any]) -> str:
     return f"{text} {', '.join(limits)}".strip()
 
 
+@functools.cache
+def _schema(model: type[Section]) -> dict[str, Any]:
+    """The JSON schema of a model, which takes longer to make than a config to check."""
+    return model.model_json_schema()
+
+
 def _follow(model: type[Section], location: tuple[str | int, ...]) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """(dotted key, schema of the block that it stands in, its own schema) of a location in pydantic's errors."""
-    root = model.model_json_schema()
+    root = _schema(model)
 
     def resolve(schema: dict[str, Any]) -> dict[str, Any]:
         if "anyOf" in schema:  # a block, or null: its keys are those of the block
@@ -804,7 +827,8 @@ def _check_own(own: OwnConfig, where: str) -> None:
             [] if given is None else [key for key in type(given).model_fields if key not in given.model_fields_set]
         )
         if left_out:
-            schema = type(given).model_json_schema()["properties"][left_out[0]]
+            model: type[Section] = type(given)
+            schema = _schema(model)["properties"][left_out[0]]
             needed = f"missing key; allowed: {allowed(schema)}; a block of a task's own is whole"
             raise ReoptError(f"{where}.{block}.{left_out[0]}: {needed}")
 
