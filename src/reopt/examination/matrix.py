@@ -12,7 +12,7 @@ small, have the ratio r_t = I_t / (I_0 + ... + I_t), whatever the map's gain at 
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -93,12 +93,17 @@ class MatrixReading:
         self._start = rng.normal(size=shape)
         self._left, self._right = (_orthogonal(rng, size) for size in shape)
         self._orders = tuple(rng.permutation(size) for size in shape)
+        self._run = _runner(transformation)
 
-    def _updates(self, gradients: np.ndarray, start: np.ndarray, every: int = 1) -> np.ndarray:
-        """The updates along gradients, in float64, of parameters that stay where they are; the last `every`."""
+    def _updates(self, gradients: np.ndarray, start: np.ndarray, every: int = 1, *, anew: bool = False) -> np.ndarray:
+        """The updates along gradients, in float64, of parameters that stay where they are; the last `every`.
+
+        With `anew` the transformation is traced once more, which what draws in Python does not take twice alike.
+        """
+        run = _runner(self.transformation) if anew else self._run
         try:
             with jax.enable_x64(True):
-                return np.asarray(_run(self.transformation, jnp.asarray(gradients), jnp.asarray(start)))[-every:]
+                return np.asarray(run(np.asarray(gradients, np.float64), np.asarray(start, np.float64)))[-every:]
         except Exception as error:  # whatever foreign code raises
             raise ReoptError(
                 f"{self.name} takes no step on a matrix {self.shape[0]} x {self.shape[1]}: {told(error)}"
@@ -149,7 +154,7 @@ class MatrixReading:
         """How far updates follow rotations and permutations, and whether elements influence each other."""
         count, start, gradients = len(self._gradients), self._start, self._gradients
         plain = self._updates(gradients, start, count)
-        again = self._updates(gradients, start, count)
+        again = self._updates(gradients, start, count, anew=True)
         turned = self._updates(self._left @ gradients @ self._right.T, self._left @ start @ self._right.T, count)
         rows, columns = self._orders
         mixed = self._updates(gradients[:, rows][:, :, columns], start[rows][:, columns], count)
@@ -395,18 +400,19 @@ def read_matrix(
     return found
 
 
-def _run(transformation: Any, gradients: Any, start: Any) -> Any:
-    """Updates of the matrix alone, held at `start`."""
+def _runner(transformation: Any) -> Callable[[Any, Any], Any]:
+    """(gradients, start) -> updates of the matrix alone, held at `start`; one program for all runs of one length."""
 
-    def step(state: Any, gradient: Any) -> tuple[Any, Any]:
-        update, state = transformation.update({NAME: gradient}, state, {NAME: start})
-        return state, update[NAME]
-
+    @jax.jit
     def whole(gradients: Any, start: Any) -> Any:
+        def step(state: Any, gradient: Any) -> tuple[Any, Any]:
+            update, state = transformation.update({NAME: gradient}, state, {NAME: start})
+            return state, update[NAME]
+
         state = jax.tree.map(jnp.asarray, transformation.init({NAME: start}))
         return jax.lax.scan(step, state, gradients)[1]
 
-    return jax.jit(whole)(gradients, start)
+    return whole
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))

@@ -150,10 +150,10 @@ class _Runs:
         for t in range(num_steps):
             gradient, params = rng.normal(size=(2, count))
             gradient *= _SHOCK if 3 * t >= 2 * num_steps else 1.0
-            at = jax.tree.map(lambda index, values=params: jnp.asarray(values[index]), layout)
-            state = self.transformation.init(at) if state is None else state
+            at = jax.tree.map(lambda index, values=params: np.asarray(values[index]), layout)
+            state = self.transformation.init(jax.tree.map(jnp.asarray, at)) if state is None else state
             change, state = self._step(
-                jax.tree.map(lambda index, values=gradient: jnp.asarray(values[index]), layout), state, at
+                jax.tree.map(lambda index, values=gradient: np.asarray(values[index]), layout), state, at
             )
             _like_parameters(change, at)
             for index, values in zip(jax.tree.leaves(layout), jax.tree.leaves(change), strict=True):
