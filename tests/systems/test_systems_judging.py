@@ -21,7 +21,7 @@ from reopt.systems import judge, kinds, rivals
 from reopt.systems.catch import Catch
 from reopt.systems.config import load_systems, parse
 from reopt.systems.family import Family
-from reopt.systems.schema import Sample, SystemsConfig
+from reopt.systems.schema import Sample, SystemsConfig, Tuning
 from reopt.systems.summary import difference, over_seeds_and_problems, read_judged, summary, verdict, verdicts
 
 ROOT = Path(__file__).parents[2]
@@ -143,6 +143,26 @@ def test_rates_are_chosen_on_tuning_problems_and_judged_on_others(monkeypatch: p
     assert not (tuning.start[:, None] == judging.start[None]).all(axis=-1).any()
     alone = lives(made({"learning_rate": jnp.asarray(0.05)}), FAMILY, judging, 8)
     np.testing.assert_allclose(one, alone["objective"], rtol=1e-4)
+
+
+def test_a_race_keeps_the_best_by_each_measure_and_chooses_as_without_it() -> None:
+    tuning = Tuning(problems=12, seed=2, draws=6, first=4, kept=2)
+    draws = {"learning_rate": np.asarray([30.0, 0.05, 1e-5, 0.02, 10.0, 0.1], np.float32)}
+    made = lambda settings: rivals.build("sign", settings)  # noqa: E731
+    table, chosen = judge.race(made, draws, FAMILY, tuning, 8)
+    whole = judge.score_draws(made, draws, FAMILY, "tuning", tuning, 8)
+    plain = judge.mean_table(whole, draws)
+    assert chosen == judge.chosen({name: values.mean(axis=1) for name, values in whole.items()})
+    early = {name: values[:, :4].mean(axis=1) for name, values in whole.items()}
+    on = judge.best_draws(early, 2)
+    assert set(on) == {i for values in early.values() for i in np.argsort(values)[:2]}
+    assert table["problems"].tolist() == [12 if i in on else 4 for i in range(6)]
+    for name, values in early.items():
+        column = f"mean_{name}"
+        np.testing.assert_allclose(table[column][on], plain[column][on], rtol=1e-5)
+        others = np.setdiff1d(np.arange(6), on)
+        np.testing.assert_allclose(table[column][others], values[others], rtol=1e-5)
+    assert judge.best_draws({"score": np.asarray([0.1, 0.5, 0.3])}, 2).tolist() == [1, 2]
 
 
 def test_of_scores_more_is_better() -> None:

@@ -18,7 +18,7 @@ from reopt.core.limits import CEILING
 from reopt.evaluation.keys import Purpose, problem_key
 from reopt.evaluation.unroll import batch_value_and_grad
 from reopt.optimizers.joint import VALIDATED, Joint, layout_of, run_joint
-from reopt.systems.schema import Sample
+from reopt.systems.schema import Sample, Tuning
 from reopt.tasks.base import Problem, Task
 from reopt.training.tune import SMALL_SUMS
 
@@ -74,9 +74,17 @@ def _over_first(losses: Float[Array, "step problem"], last: int = 0) -> Float[Ar
 
 
 def score_draws(
-    build: Build, draws: Mapping[str, np.ndarray], task: Task, purpose: Purpose, sample: Sample, num_steps: int
+    build: Build,
+    draws: Mapping[str, np.ndarray],
+    task: Task,
+    purpose: Purpose,
+    sample: Sample,
+    num_steps: int,
+    *,
+    first: int | None = None,
 ) -> Values:
-    """Measures of each draw on each problem; `build` makes an optimizer of one number a setting."""
+    """Measures of each draw on each problem, or on the `first` of them; `build` makes an optimizer of one number a
+    setting."""
 
     @functools.partial(jax.jit, compiler_options=SMALL_SUMS)
     def all_of(settings: dict[str, Array], batch: Problem) -> dict[str, Array]:
@@ -85,10 +93,37 @@ def score_draws(
     settings = {name: jnp.asarray(values, jnp.float32) for name, values in draws.items()}
     whole = task.sample_batch(problem_key(purpose, sample.seed), sample.problems)
     parts = []
-    for at in range(0, sample.problems, AT_ONCE):
-        batch = jax.tree.map(lambda leaf: leaf[at : at + AT_ONCE], whole)  # noqa: B023
+    count = sample.problems if first is None else min(first, sample.problems)
+    for at in range(0, count, AT_ONCE):
+        batch = jax.tree.map(lambda leaf: leaf[at : min(at + AT_ONCE, count)], whole)  # noqa: B023
         parts.append({name: np.asarray(values) for name, values in all_of(settings, batch).items()})
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+
+
+def race(
+    build: Build, draws: Mapping[str, np.ndarray], task: Task, tuning: Tuning, num_steps: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """A row a draw, as `mean_table`, and the best draw by each measure.
+
+    All draws are tried on the first tuning problems. The best by each measure go on to all of them, and the best of
+    those is chosen; of the others the means are those of the first problems, as the column `problems` says.
+    """
+    early = score_draws(build, draws, task, "tuning", tuning, num_steps, first=tuning.first)
+    means = {name: values.mean(axis=1) for name, values in early.items()}
+    on = best_draws(means, tuning.kept)
+    late = score_draws(build, {name: values[on] for name, values in draws.items()}, task, "tuning", tuning, num_steps)
+    table = mean_table(early, {name: values.astype(np.float64) for name, values in draws.items()})
+    table = table.assign(problems=min(tuning.first, tuning.problems))
+    table.loc[on, "problems"] = tuning.problems
+    for name, values in late.items():
+        table.loc[on, f"mean_{name}"] = values.astype(float).mean(axis=1)
+    return table, {name: int(on[at]) for name, at in chosen({n: v.mean(axis=1) for n, v in late.items()}).items()}
+
+
+def best_draws(means: Mapping[str, Float[np.ndarray, " draw"]], count: int) -> np.ndarray:
+    """The `count` best draws by each measure, together, in the order in which they were drawn."""
+    signed = [-values if is_score(name) else values for name, values in means.items()]
+    return np.unique(np.concatenate([np.argsort(values, kind="stable")[:count] for values in signed]))
 
 
 def chosen(means: Mapping[str, Float[np.ndarray, " draw"]]) -> dict[str, int]:

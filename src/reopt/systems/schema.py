@@ -93,6 +93,8 @@ class Tuning(Sample):
     """Problems on which rivals are tuned, none of which is judged on."""
 
     draws: Count = Field(description="settings that are tried of each rival")
+    first: Count = Field(default=32, description="problems on which all of them are tried")
+    kept: Count = Field(default=32, description="draws that go on to all problems: so many of the best by each measure")
 
 
 class Claim(Section):
