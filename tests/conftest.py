@@ -46,6 +46,7 @@ def pytest_configure() -> None:
     # XLA ends the process at a flag that it does not know.
     if version("jaxlib").startswith(KNOWN_TO) and QUICKLY_COMPILED not in (flags := os.environ.get("XLA_FLAGS", "")):
         os.environ["XLA_FLAGS"] = f"{flags} {QUICKLY_COMPILED}".strip()
+    os.environ["PIP_COMPILE"] = "0"  # what a test installs is compiled where it is imported, and most of it never is
     os.environ["REOPT_CACHE"] = ""  # tuned baselines are kept by the tests of that alone
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))

@@ -33,6 +33,16 @@ def test_of_classical_optimizers_all_is_as_foretold(optimizer, edge: float) -> N
     np.testing.assert_allclose(steps["seen"], steps["foretold"], atol=1)
 
 
+def test_a_decoupled_decay_is_taken_off_and_said() -> None:
+    decayed = optax.chain(optax.trace(0.7), optax.add_decayed_weights(0.05), optax.scale(-0.3))
+    found = foretell(decayed, Quadratic(), **SIZES)
+    assert found.threshold == pytest.approx(2 * 1.7 / 0.3, rel=1e-9)  # that of heavy ball alone
+    assert "takes 0.015 of the parameter's value away" in repr(found)
+    examined = reopt.examine(decayed, Quadratic(), **SIZES)
+    assert "takes 0.015 of the parameter's value away" in repr(examined)
+    assert examined.linearization.readout @ examined.linearization.input == pytest.approx(-0.3)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["quadratic/gru64", "quadratic/gru32"])
 def test_a_trained_network_is_unstable_in_the_limit_inside_its_range(name: str) -> None:

@@ -57,7 +57,7 @@ def foretell(
         writable(*(out / file for file in (*FILES, "foretold.svg", "foretold.png")))
     if table is not None:
         writable(table)
-    name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results)
+    name, optimizer = resolve(subject, task=where.task, task_name=where.name, results=where.results, decay=True)
     with Reporter(f"foretell {name}", log) as report:
         result = stage(optimizer, where.task, where.settings, name=name, curvatures=curvature, say=report.say)
         if out is not None:

@@ -475,7 +475,8 @@ class Examination:
 
     def __repr__(self) -> str:
         made = ", ".join(name for name in FILES if name in vars(self)) or "nothing yet"
-        return f"<Examination of {self.name}: {made}>"
+        caveats = getattr(self._optimizer, "caveats", ())
+        return "\n".join([f"<Examination of {self.name}: {made}>", *caveats])
 
 
 def examine(
@@ -488,11 +489,12 @@ def examine(
 ) -> Examination:
     """The examination of `optimizer` on `task`; each part is computed when it is first asked for.
 
-    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; `changes` are fields of `Settings` that
+    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; a decoupled weight decay is taken off, and
+    what is printed says so. `changes` are fields of `Settings` that
     are other than in `settings`, for instance `num_steps`.
 
     **Raises** `ReoptError`, then, where the optimizer has no derivatives to examine.
     """
     if not isinstance(optimizer, Optimizer):
-        optimizer = from_optax(optimizer)
+        optimizer = from_optax(optimizer, decay=True)
     return Examination(optimizer, task, replace(settings or Settings(), **changes), name=name)

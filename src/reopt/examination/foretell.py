@@ -301,7 +301,7 @@ class Foretelling:
                     f"held as it is at steps {steps}{' ...' if len(early) > 6 else ''} of its schedule, it is unstable"
                     f" on a curvature of {self.curvatures[1]:.4g}"
                 )
-        return lines
+        return [*lines, *getattr(self.examination.optimizer, "caveats", ())]
 
     def write(self, folder: Path | str, formats: Iterable[str] = ("svg", "png")) -> None:
         """foretold.csv, stability.csv, locus.csv, along.csv, and the figure `foretold` where there is a rest."""
@@ -343,7 +343,8 @@ def foretell(
 ) -> Foretelling:
     """What `optimizer` will do on a curvature, foretold from its linearization, with a run for each sentence.
 
-    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; the gradients of its runs on `task` say
+    **Arguments:** `optimizer` is an optax transformation or an `Optimizer`; a decoupled weight decay is taken off, from
+    what is foretold and from the runs, and said. The gradients of its runs on `task` say
     what sizes are usual; `curvatures`, lowest and highest, are those of the task (default: of a `Quadratic` its own);
     `say` is told of each part; `changes` are fields of `Settings`.
 
@@ -356,7 +357,7 @@ def foretell(
     ```
     """
     if not isinstance(optimizer, Optimizer):
-        optimizer = from_optax(optimizer)
+        optimizer = from_optax(optimizer, decay=True)
     found = Examination(optimizer, task, replace(settings or Settings(), **changes), name=name)
     result = Foretelling(found, curvatures or curvatures_of(task))
     say(f"where {name} rests")
