@@ -1,18 +1,21 @@
 """Readings in context: planted update functions of each kind, and memories with a closed form."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax import Array
 
+from reopt.cli import app as cli
 from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
-from reopt.optimizers.joint import Inputs, Joint, Layout, State
+from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of
 from reopt.published.in_context import (
     ABSENT,
     LATER,
@@ -22,7 +25,9 @@ from reopt.published.in_context import (
     near_zero,
     read_in_context,
 )
+from reopt.systems import kinds
 from reopt.tasks.quadratic import Quadratic
+from reopt.tasks.two_moons import TwoMoons
 
 FUNCTIONS: dict[str, Callable] = {
     "linear": lambda g: -0.1 * g,
@@ -140,6 +145,84 @@ def test_memory_has_its_closed_form(beta: float) -> None:
     assert verdicts(found)["momentum"] == PRESENT
     why = found.findings.set_index("mechanism").loc["momentum", "why"]
     assert why.startswith(f"{share:.1%} of the answer")
+
+
+class Centred(Joint):
+    """dx = -rate (g - the mean of its array): each parameter's gradient is felt by all of its array."""
+
+    rate: float
+
+    def start(self, layout: Layout, params: Array) -> State:
+        return State(jnp.zeros((*params.shape, 0), params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Array, tuple]:
+        return layout.array_mean(inputs.gradient), ()
+
+    def one(self, context: Array) -> Optimizer:
+        return CentredSlice(self.rate, context)
+
+
+class CentredSlice(Optimizer):
+    """A parameter of `Centred`."""
+
+    rate: float
+    mean: Array
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ()
+
+    def initial_state(self) -> Array:
+        return jnp.zeros(0)
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        return state
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        return -self.rate * (gradient - self.mean)
+
+
+def test_what_couples_to_what_and_the_parameters_own_part_of_a_mean() -> None:
+    """Of n in an array a gradient is felt by 1 - 1/n on itself and by 1/n on each of the others."""
+    task = TwoMoons((2,), 32)
+    sizes = np.array(layout_of(task).sizes)
+    found = read_in_context(Centred(0.1), task, problems=3, num_steps=12)
+    points = found.points
+    n = np.repeat(sizes, sizes)[points["param"]]
+    usable = n > 1  # a lone one never moves
+    np.testing.assert_allclose(points["on_itself"][usable], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(points["on_its_array"][usable], 0.5, rtol=1e-6)
+    np.testing.assert_allclose(points["on_other_arrays"][usable], 0.0, atol=1e-9)
+    size = np.abs(points["gradient"])
+    np.testing.assert_allclose(points["odd"][usable], (-0.1 * (1 - 1 / n) * size)[usable], rtol=1e-6)
+    assert verdicts(found)["coupling"] == PRESENT
+    why = found.findings.set_index("mechanism").loc["coupling", "why"]
+    assert "50.0% is its own parameter's, 50.0% that of others in its array, 0.0% in other arrays" in why
+    assert verdicts(read("linear"))["coupling"] == ABSENT
+    assert read("linear").points["on_itself"].eq(1).all()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", kinds.MODULES)
+def test_a_checkpoint_of_a_system_is_dissected(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds.save("one.safetensors", kinds.create(kind, {}, seed=1), kind, {}, seed=1, task="family")
+    task = "catch --steps 6" if kind == "optim4rl" else "family --steps 12"
+    words = f"dissect one.safetensors --task {task} --problems 3 --out out"
+    monkeypatch.setattr(sys, "argv", ["reopt", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    said = capsys.readouterr().err
+    assert f"dissect {kind}" in said
+    assert "no optimizer in this layout" not in said
+    found = pd.read_csv("out/verdicts.csv").set_index("mechanism")["verdict"]
+    assert found["coupling"] == (ABSENT if kind == "optim4rl" else PRESENT)
+    shares = pd.read_csv("out/points.csv").filter(like="on_").dropna()
+    assert len(shares) > 10
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_what_does_not_lower_the_loss_is_said(tmp_path: Path) -> None:

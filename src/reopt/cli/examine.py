@@ -26,6 +26,7 @@ from reopt.core.errors import ReoptError
 
 if TYPE_CHECKING:
     from reopt.optimizers.base import Optimizer
+    from reopt.optimizers.joint import Joint
 
 TUNING, DRAWING = 0.3, 0.1  # shares of a dissection that these usually take
 DIFFERENT = 1  # exit code of `diff`; 0 is equal, 2 an error
@@ -41,6 +42,7 @@ class Format(StrEnum):
 
 FORMATS = [Format.svg, Format.png]
 PUBLISHED = "open:"  # begins the name of a file of published weights
+OF_SYSTEMS = {"family": 50, "catch": 128}  # tasks that only they are trained on, and the steps of a run there
 
 
 @app.command()
@@ -76,9 +78,11 @@ def dissect(
     where there is no config.
 
     SUBJECT may also be open:FILE, weights of the published optimizer OPEN: it is run with its context and read there,
-    at finite gradients; the folder then holds verdicts.csv, points.csv and losses.csv (docs: published).
+    at finite gradients; the folder then holds verdicts.csv, points.csv and losses.csv (docs: published). So is a
+    checkpoint of `reopt.systems` (STAR, VeLO, the hierarchical optimizer, Optim4RL), for which TASK may also be one
+    that these are trained on: family or catch.
     """
-    if subject.startswith(PUBLISHED):
+    if subject.startswith(PUBLISHED) or _is_system(subject):
         return _dissect_published(
             subject, task, out, config=config, steps=steps, problems=problems, seed=seed, coupled=coupled, log=log
         )
@@ -136,6 +140,15 @@ def dissect(
         report.say(f"written: {out / 'index.html'}")
 
 
+def _is_system(subject: str) -> bool:
+    """Whether it is the checkpoint of an optimizer with a context."""
+    if not subject.endswith(".safetensors"):
+        return False
+    from reopt.systems.kinds import is_system
+
+    return is_system(subject)
+
+
 def _dissect_published(
     subject: str,
     task: str,
@@ -157,13 +170,27 @@ def _dissect_published(
     from reopt.published.open_rl import load_open
 
     if coupled:
-        raise ReoptError("--coupled is for optax transformations: what open:FILE is told of its array is held as it is")
-    where = setting_of(task, config=config, steps=steps, problems=problems, seed=seed, default=DEFAULT)
+        raise ReoptError(f"--coupled is for optax transformations: {subject} is read with all that it is told")
     writable(*(out / file for file in FILES))
-    optimizer = load_open(subject.removeprefix(PUBLISHED))
-    with Reporter("dissect open", log) as report:
-        sizes = {"problems": problems or 16, "num_steps": where.settings.num_steps, "seed": seed or 0}
-        result = read_in_context(optimizer, where.task, **sizes)
+    if subject.startswith(PUBLISHED):
+        name, sure = "open", False
+        optimizer: Joint = load_open(subject.removeprefix(PUBLISHED))
+    else:
+        from reopt.systems import kinds
+
+        loaded = kinds.load(subject)
+        name, optimizer, sure = str(loaded.about["kind"]), loaded.joint, True
+    if sure and task in OF_SYSTEMS and config is None:
+        from reopt.systems.schema import TaskEntry
+
+        num_steps = steps or OF_SYSTEMS[task]
+        target = TaskEntry.model_validate({"kind": task, "num_steps": num_steps, "rivals": {}}).task
+    else:
+        where = setting_of(task, config=config, steps=steps, problems=problems, seed=seed, default=DEFAULT)
+        target, num_steps = where.task, where.settings.num_steps
+    with Reporter(f"dissect {name}", log) as report:
+        sizes = {"problems": problems or 16, "num_steps": num_steps, "seed": seed or 0}
+        result = read_in_context(optimizer, target, layout_known=sure, **sizes)
         for sentence in result.sentences():
             report.say(sentence)
         result.write(out)

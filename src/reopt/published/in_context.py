@@ -1,8 +1,8 @@
 """An optimizer with a context, read where its runs are: at finite gradients, odd and even part of the update apart.
 
 Where inputs enter by their sign or the logarithm of their size, an update has no slope at g = 0, and no reading that
-divides by one means anything. So the gradient of one parameter at one step of a run is replaced, its state and context
-held, by gradients s of both signs:
+divides by one means anything. So the gradient of one parameter at one step of a run is replaced by gradients s of both
+signs, in the state that was met and with all others' gradients; what it is told of its problem is sensed again:
 
     odd(s) = [u(s) - u(-s)] / 2        the answer to the gradient; below 0 it goes downhill
     even(s) = [u(s) + u(-s)] / 2       what is done whatever its sign
@@ -10,10 +10,13 @@ held, by gradients s of both signs:
 
 Near zero means down to `NEAR` times the gradients met. A regular update has one slope there; else it is a "jump", a
 "kink" (two slopes) or "steep" (slopes without end), and clipping is undetermined: what levels off is a share of no
-slope. The memory of a run is read at finite gradients too: one gradient of a run changes its sign, and the share of the
-change of updates that comes in later steps is counted, over `LATER` steps, contexts held.
+slope. A gradient of the opposite sign and a little larger in that place says what couples to what: the shares of the
+change of all updates of the step that fall on the parameter itself, on its array, and on other arrays. The memory of a
+run is read at finite gradients too: one gradient of a run changes its sign, and the share of the change of updates that
+comes in later steps is counted, over `LATER` steps, contexts held.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,14 +25,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from reopt.core.errors import ReoptError
 from reopt.core.tables import rounded, write_table
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import batch_value_and_grad
-from reopt.optimizers.joint import Joint, JointRun, layout_of, run_joint, slice_of
+from reopt.optimizers.joint import Inputs, Joint, JointRun, Layout, State, layout_of, run_joint
+from reopt.systems.slices import Met
+from reopt.systems.slices import met as met_at
 from reopt.tasks.base import Task
 
 FILES = ("verdicts.csv", "points.csv", "losses.csv")
@@ -43,21 +48,26 @@ REGULAR, JUMP, KINK, STEEP = "regular", "jump", "kink", "steep"
 PRESENT, ABSENT, UNDETERMINED = "present", "absent", "undetermined"
 FEW = 0.05  # share of the points that a verdict leaves out
 LEVEL = 0.5  # exponent below which an update has levelled off
+ROUNDING = 1e-9  # share of a change that falls on others
+LAST_DIGITS = 1e-13  # of an update, in which programs differ
 SOME = 0.1  # share of levelled points that is clipping
 
 
 class InContext(NamedTuple):
-    """`points` has a row a point: step, problem, param, gradient, at_zero, odd, even, exponent, even_share, downhill;
-    `losses` the mean over problems at each step; `findings` mechanism, verdict and why."""
+    """`points` has a row a point: step, problem, param, gradient, at_zero, odd, even, exponent, even_share, downhill,
+    on_itself, on_its_array, on_other_arrays; `losses` the mean over problems at each step; `findings` mechanism,
+    verdict and why."""
 
     points: pd.DataFrame
     losses: Float[np.ndarray, " step"]
     findings: pd.DataFrame
+    layout_known: bool = False  # whether the file itself says how its numbers are to be read
 
     def sentences(self) -> list[str]:
         """A line a verdict, and whether the loss falls, by which a file in the wrong layout is known."""
         first, last = float(self.losses[0]), float(self.losses[-1])
-        end = "" if last < first else ": it does not fall, so the file may be no optimizer in this layout"
+        doubtful = not (last < first or self.layout_known)
+        end = ": it does not fall, so the file may be no optimizer in this layout" if doubtful else ""
         lines = [f"mean loss {first:.4g} at the first step, {last:.4g} at the last{end}"]
         rows = self.findings.itertuples(index=False)
         return lines + [f"{row.mechanism}: {row.verdict}; {row.why}" for row in rows]
@@ -69,12 +79,62 @@ class InContext(NamedTuple):
         write_table(out / FILES[2], rounded(pd.DataFrame({"step": np.arange(len(self.losses)), "loss": self.losses})))
 
 
-@eqx.filter_jit
-def _updates(joint: Joint, contexts: object, states: Array, gradients: Array) -> Array:
-    def at(context: object, state: Array, gradients: Array) -> Array:
-        return jax.vmap(lambda gradient: joint.one(context)(state, gradient)[1])(gradients)
+class Points(NamedTuple):
+    """Parameters at steps of runs: the problem's state and what it was given there, each with an axis of 1 behind that
+    of the points, and which parameter it is."""
 
-    return jax.vmap(at)(contexts, states, gradients)
+    state: State
+    inputs: Inputs
+    param: Int[Array, " point"]
+
+
+def points_of(met: list[Met], steps: np.ndarray, problems: np.ndarray, params: np.ndarray) -> Points:
+    """Points whose steps rise; `met` has an entry for each of them, in that order."""
+    parts = []
+    for at, step in zip(met, np.unique(steps), strict=True):
+        rows = problems[steps == step]
+        state = jax.tree.map(lambda leaf, rows=rows: leaf[rows][:, None], at.state)
+        given = jax.tree.map(lambda leaf, rows=rows: leaf[rows][:, None] if leaf.ndim else leaf, at.inputs)
+        whole = {name: jnp.broadcast_to(getattr(given, name), rows.shape) for name in ("step", "num_steps")}
+        parts.append((state, given._replace(**whole)))
+    state, inputs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return Points(state, inputs, jnp.asarray(params))
+
+
+def _step(joint: Joint, layout: Layout, point: Points, gradient: Array) -> Float[Array, " param"]:
+    """Updates of the whole problem with this gradient in the place of the point's."""
+    pushed = point.inputs._replace(gradient=point.inputs.gradient.at[0, point.param].set(gradient))
+    return joint.step(layout, point.state, pushed)[1][0]
+
+
+@eqx.filter_jit
+def _updates(joint: Joint, layout: Layout, points: Points, gradients: Array) -> Array:
+    """Updates of each point's parameter under gradients in the place of its own: [point, gradient]."""
+
+    def at(given: tuple[Points, Array]) -> Array:
+        point, gradients = given
+        return jax.vmap(lambda gradient: _step(joint, layout, point, gradient)[point.param])(gradients)
+
+    return jax.lax.map(at, (points, gradients))
+
+
+@eqx.filter_jit
+def _changes(joint: Joint, layout: Layout, points: Points, gradients: Array) -> Array:
+    """By how much all updates of the step change from the first to the second gradient, in size: that of the point's
+    own parameter, of the others of its array, and of those of other arrays, [point, 3]."""
+    array = jnp.asarray(np.repeat(np.arange(len(layout.sizes)), layout.sizes))
+
+    def at(given: tuple[Points, Array]) -> Array:
+        point, (low, high) = given
+        one, other = _step(joint, layout, point, low), _step(joint, layout, point, high)
+        change = jnp.abs(other - one)
+        change = jnp.where(change <= LAST_DIGITS * (jnp.abs(one) + jnp.abs(other)), 0, change)
+        here = array == array[point.param]
+        others = jnp.arange(len(array)) != point.param
+        parts = (~others, here & others, ~here)
+        return jnp.stack([jnp.sum(jnp.where(part, change, 0)) for part in parts])
+
+    return jax.lax.map(at, (points, gradients))
 
 
 def near_zero(up: Float[np.ndarray, "point 3"], down: Float[np.ndarray, "point 3"], size: float) -> list[str]:
@@ -104,9 +164,16 @@ def near_zero(up: Float[np.ndarray, "point 3"], down: Float[np.ndarray, "point 3
 
 
 def read_points(
-    joint: Joint, run: JointRun, *, seed: int = 0, steps: int = STEPS, shared: int = SHARED
+    joint: Joint,
+    layout: Layout,
+    run: JointRun,
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    shared: int = SHARED,
+    validate: Callable[[Array], Array] | None = None,
 ) -> pd.DataFrame:
-    """The table of points of a run that was kept; inside `double_precision`."""
+    """The table of points of a run that was kept; `validate` is that of the run. Inside `double_precision`."""
     assert run.gradients is not None
     assert run.states is not None
     gradients = np.asarray(run.gradients)
@@ -123,13 +190,16 @@ def read_points(
     near = NEAR * float(np.median(met))
     columns = [near, DECADES * near, DECADES**2 * near]
     sizes = np.stack([*(np.full_like(met, one) for one in columns), met / BESIDE, met, met * BESIDE], axis=-1)
-    contexts, states = slice_of(run.contexts, which), run.states.own[which]  # type: ignore[arg-type]
-    found = np.asarray(_updates(joint, contexts, states, jnp.asarray(np.concatenate([sizes, -sizes], axis=-1))))
+    points = points_of([met_at(run, int(step), count, validate) for step in np.unique(which[0])], *which)
+    found = np.asarray(_updates(joint, layout, points, jnp.asarray(np.concatenate([sizes, -sizes], axis=-1))))
+    beside = jnp.asarray(signed[:, None] * np.array([1 / BESIDE, -BESIDE]))
+    changes = np.asarray(_changes(joint, layout, points, beside))
     up, down = np.split(found, 2, axis=-1)
     odd, even = 0.5 * (up - down), 0.5 * (up + down)
     with np.errstate(divide="ignore", invalid="ignore"):
         exponent = (np.log(np.abs(odd[:, 5])) - np.log(np.abs(odd[:, 3]))) / (2 * np.log(BESIDE))
         share = np.abs(even[:, 4]) / (np.abs(even[:, 4]) + np.abs(odd[:, 4]))
+        parts = changes / changes.sum(axis=1, keepdims=True)
     return pd.DataFrame(
         {
             "step": which[0],
@@ -142,6 +212,7 @@ def read_points(
             "exponent": exponent,
             "even_share": share,
             "downhill": odd[:, 4] < 0,
+            **dict(zip(("on_itself", "on_its_array", "on_other_arrays"), parts.T, strict=True)),
         }
     )
 
@@ -193,14 +264,33 @@ def findings(points: pd.DataFrame, memory: float) -> pd.DataFrame:
         ("drift", drift, f"the even part is larger than the odd at {over:.1%} of the points"),
         ("descent", PRESENT if downhill > 1 - FEW else UNDETERMINED, f"the odd part goes downhill at {downhill:.1%}"),
         ("momentum", remembered, f"{memory:.1%} of the answer to one gradient's sign comes later, contexts held"),
+        ("coupling", *_coupling(points)),
         ("schedule", UNDETERMINED, "not read in context: time is an input that is held"),
         ("adaptation", UNDETERMINED, "not read in context: what features are divided by is held"),
     ]
     return pd.DataFrame(rows, columns=["mechanism", "verdict", "why"])
 
 
-def read_in_context(joint: Joint, task: Task, *, problems: int = 16, num_steps: int = 201, seed: int = 0) -> InContext:
+def _coupling(points: pd.DataFrame) -> tuple[str, str]:
+    """Verdict and why: what else than its own parameter's update a gradient changes in the same step."""
+    known = points[["on_itself", "on_its_array", "on_other_arrays"]].dropna()
+    if known.empty:
+        return UNDETERMINED, "no update of any parameter follows the gradients met"
+    if (1 - known["on_itself"]).max() <= ROUNDING:
+        return ABSENT, "a gradient changes no other parameter's update in the same step"
+    own, inside, beyond = known.mean()
+    return PRESENT, (
+        f"of what a gradient changes in the updates of its step {own:.1%} is its own parameter's, {inside:.1%} that of"
+        f" others in its array, {beyond:.1%} in other arrays"
+    )
+
+
+def read_in_context(
+    joint: Joint, task: Task, *, problems: int = 16, num_steps: int = 201, seed: int = 0, layout_known: bool = False
+) -> InContext:
     """Run a `Joint` on held-out problems of `seed` in float64 and read it there.
+
+    An optimizer that looks at losses on held-out data is told them where the task has such data.
 
     **Raises** `ReoptError` where the run leaves the finite numbers.
     """
@@ -212,13 +302,15 @@ def read_in_context(joint: Joint, task: Task, *, problems: int = 16, num_steps: 
         def both(params: Array, step: Array) -> tuple[Array, Array]:
             return batch_value_and_grad(task, drawn, params, step)
 
-        first = jnp.asarray(np.asarray(start, np.float64))
-        run = run_joint(joint, layout_of(task), first, both, num_steps, keep=True)
+        validation = getattr(task, "validation", None) if joint.sees_validation else None
+        validate = None if validation is None else lambda params: jax.vmap(validation)(drawn, params)
+        first, layout = jnp.asarray(np.asarray(start, np.float64)), layout_of(task)
+        run = run_joint(joint, layout, first, both, num_steps, keep=True, validate=validate)
         losses = np.asarray(run.losses).mean(axis=1)
         if not np.isfinite(losses).all():
             raise ReoptError(f"the run leaves the finite numbers at step {int(np.argmin(np.isfinite(losses)))}")
-        points = read_points(joint, run, seed=seed)
+        points = read_points(joint, layout, run, seed=seed, validate=validate)
         middle = sorted({num_steps // 4, num_steps // 2})
         remembered = [read_memory(joint, run, step) for step in middle]
         memory = float(np.nanmean(remembered)) if np.isfinite(remembered).any() else np.nan
-    return InContext(points, losses, findings(points, memory))
+    return InContext(points, losses, findings(points, memory), layout_known)

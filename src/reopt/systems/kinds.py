@@ -59,6 +59,17 @@ def load(path: Path | str) -> Loaded:
     return Loaded(filled_from(create(about["kind"], about["settings"]), arrays, path), about)
 
 
+def is_system(path: Path | str) -> bool:
+    """Whether a file is a checkpoint of a system."""
+    path = Path(path)
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        return read_checkpoint(path)[1].get("kind") in MODULES
+    except ReoptError:
+        return False
+
+
 class Scaled(Joint):
     """A system whose updates are multiplied by a factor: its learning rate chosen anew."""
 
