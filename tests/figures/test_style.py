@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
+import seaborn
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, FontProperties, fontManager
@@ -13,7 +14,7 @@ from matplotlib.font_manager import FontEntry, FontProperties, fontManager
 from reopt.figures.axes import log_axis, log_text
 from reopt.figures.palette import VERDICTS, is_learned, label, look, order, split_seed, task_title
 from reopt.figures.save import render
-from reopt.figures.style import FONT, style
+from reopt.figures.style import FONT, RC, THEME, style
 
 BASELINES = ["sgd", "momentum", "rmsprop", "adam", "adam_decay", "polyak"]
 
@@ -23,6 +24,13 @@ def test_font_is_the_one_matplotlib_brings(weight: str) -> None:
     file = Path(fontManager.findfont(FontProperties(family=[FONT], weight=weight), fallback_to_default=False))
     assert file.parent == Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     assert file.name == {"normal": "DejaVuSans.ttf", "bold": "DejaVuSans-Bold.ttf"}[weight]
+
+
+def test_what_the_style_does_not_set_itself_is_seaborns() -> None:
+    seaborns = {**seaborn.plotting_context("paper"), **seaborn.axes_style("ticks")}
+    used = {key: value for key, value in seaborns.items() if not key.startswith("font.")}
+    assert used.keys() <= RC.keys()
+    assert {key: used[key] for key in THEME} == THEME
 
 
 def _sample() -> bytes:

