@@ -18,6 +18,7 @@ from reopt.optimizers.base import Optimizer
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of
 from reopt.published.in_context import (
     ABSENT,
+    FILES,
     LATER,
     PRESENT,
     UNDETERMINED,
@@ -202,6 +203,126 @@ def test_what_couples_to_what_and_the_parameters_own_part_of_a_mean() -> None:
     assert read("linear").points["on_itself"].eq(1).all()
 
 
+class Conditioned(Joint):
+    """dx = -0.001 (1 + t / last) sqrt(loss) RMS(x) m / sqrt(v), of averages m and v at decays 1/2 and 0.9."""
+
+    def start(self, layout: Layout, params: Array) -> State:
+        return State(jnp.zeros((*params.shape, 2), params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Array, tuple]:
+        progress = 1 + inputs.step / (jnp.asarray(inputs.num_steps, inputs.param.dtype) - 1)
+        size = jnp.sqrt(layout.array_mean(jnp.square(inputs.param)))
+        return progress * jnp.sqrt(inputs.loss)[:, None] * size, ()
+
+    def one(self, context: Array) -> Optimizer:
+        return ConditionedSlice(context)
+
+
+class ConditionedSlice(Optimizer):
+    """A parameter of `Conditioned`."""
+
+    rate: Array
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("m", "v")
+
+    def initial_state(self) -> Array:
+        return jnp.zeros(2)
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        return jnp.stack([0.5 * (state[..., 0] + gradient), 0.9 * state[..., 1] + 0.1 * gradient**2], axis=-1)
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        return -1e-3 * self.rate * state[..., 0] / jnp.sqrt(state[..., 1])
+
+
+def test_what_the_step_follows_has_its_planted_form() -> None:
+    steps = 41
+    found = read_in_context(Conditioned(), Quadratic(5), problems=3, num_steps=steps)
+    table = found.conditioning
+    assert set(table["step"]) == {10, 20}
+    sizes = {name: rows.set_index("value") for name, rows in table.groupby("input")}
+    progress = sizes["progress"]
+    expected = (1 + progress.index) / (1 + progress["step"] / (steps - 1))
+    np.testing.assert_allclose(progress["size"], expected, rtol=1e-9)
+    np.testing.assert_allclose(sizes["loss"]["size"], np.sqrt(sizes["loss"].index), rtol=1e-9)
+    np.testing.assert_allclose(sizes["gradients"]["size"], 1, rtol=1e-9)
+    np.testing.assert_allclose(sizes["scale"]["size"], sizes["scale"].index, rtol=1e-9)
+    earlier = sizes["earlier_gradients"]["size"]
+    np.testing.assert_allclose(earlier[1.0], 1, rtol=1e-9)
+    assert (earlier[0.1].to_numpy() > 1).all()
+    assert (earlier[10.0].to_numpy() < 1).all()
+    assert verdicts(found)["schedule"] == PRESENT
+    assert verdicts(found)["adaptation"] == PRESENT
+    assert "by a factor of 2," in found.findings.set_index("mechanism").loc["schedule", "why"]
+
+
+def test_what_follows_nothing_is_not_said_to_follow() -> None:
+    found = read("linear", 0.9)
+    assert verdicts(found)["schedule"] == UNDETERMINED
+    assert verdicts(found)["adaptation"] == ABSENT
+    why = found.findings.set_index("mechanism").loc["adaptation", "why"]
+    assert why.endswith("with all gradients of a run times s, steps go as s^1")
+    # A limit of the sum is met sooner after large gradients.
+    assert verdicts(read("tanh", 0.9))["adaptation"] == PRESENT
+
+
+class Mixed(Joint):
+    """dx = -(0.3 m - 0.1 s + 0.2 g), of an average at decay 1/2 and a sum at 0.9; a square is kept and not used."""
+
+    def start(self, layout: Layout, params: Array) -> State:
+        return State(jnp.zeros((*params.shape, 3), params.dtype), ())
+
+    def sense(self, layout: Layout, state: State, inputs: Inputs) -> tuple[Array, tuple]:
+        return jnp.zeros_like(inputs.param), ()
+
+    def one(self, context: Array) -> Optimizer:
+        return MixedSlice()
+
+
+class MixedSlice(Optimizer):
+    """A parameter of `Mixed`."""
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        return ("average", "sum", "square")
+
+    def initial_state(self) -> Array:
+        return jnp.zeros(3)
+
+    def update(self, state: Array, gradient: Array) -> Array:
+        mean, total, square = jnp.moveaxis(state, -1, 0)
+        parts = [0.5 * mean + 0.5 * gradient, 0.9 * total + gradient, 0.9 * square + gradient**2]
+        return jnp.stack(parts, axis=-1)
+
+    def readout(self, state: Array, gradient: Array) -> Array:
+        return -0.01 * (0.3 * state[..., 0] - 0.1 * state[..., 1] + 0.2 * gradient)
+
+
+def test_a_mixture_of_accumulators_has_its_planted_shares() -> None:
+    """In the long run 0.3, -0.1 / (1 - 0.9) and 0.2, over the sum of their sizes, 1.5."""
+    table = read_in_context(Mixed(), Quadratic(5), problems=2, num_steps=30).mixture
+    assert table.groupby("step").size().eq(3).all()
+    of = {name: rows for name, rows in table.groupby("accumulator")}
+    assert set(of) == {"average", "sum", "direct"}
+    for name, share in {"average": 0.2, "sum": -1 / 1.5, "direct": 0.2 / 1.5}.items():
+        np.testing.assert_allclose(of[name][["share", "low", "high"]], share, rtol=1e-9)
+    np.testing.assert_allclose(of["average"]["decay"], 0.5, rtol=1e-9)
+    np.testing.assert_allclose(of["sum"]["decay"], 0.9, rtol=1e-9)
+
+
+def test_the_nominal_term_of_star_is_the_mean_of_its_accumulators() -> None:
+    star = kinds.create("star", {"step_scale": 0.0, "nominal_scale": 0.1, "exponent": 0.0}, seed=3)
+    found = read_in_context(star, TwoMoons((2,), 32), problems=2, num_steps=16)
+    table = found.mixture
+    momenta = table[table["accumulator"].str.startswith("momentum")]
+    np.testing.assert_allclose(momenta["share"], 1 / 3, rtol=1e-5)
+    np.testing.assert_allclose(sorted(momenta["decay"].unique().round(6)), [0.5, 0.9, 0.99], rtol=1e-6)
+    np.testing.assert_allclose(table[table["accumulator"] == "direct"]["share"], 0, atol=1e-9)
+    assert verdicts(found)["schedule"] == UNDETERMINED
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", kinds.MODULES)
 def test_a_checkpoint_of_a_system_is_dissected(
@@ -231,7 +352,7 @@ def test_what_does_not_lower_the_loss_is_said(tmp_path: Path) -> None:
     assert verdicts(found)["descent"] == UNDETERMINED
     assert "does not fall" not in read("linear").sentences()[0]
     found.write(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.csv", "points.csv", "verdicts.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES)
 
 
 def test_a_run_that_diverges_is_refused() -> None:

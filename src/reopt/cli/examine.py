@@ -78,9 +78,9 @@ def dissect(
     where there is no config.
 
     SUBJECT may also be open:FILE, weights of the published optimizer OPEN: it is run with its context and read there,
-    at finite gradients; the folder then holds verdicts.csv, points.csv and losses.csv (docs: published). So is a
-    checkpoint of `reopt.systems` (STAR, VeLO, the hierarchical optimizer, Optim4RL), for which TASK may also be one
-    that these are trained on: family or catch.
+    at finite gradients; the folder then holds verdicts.csv, points.csv, losses.csv, mixture.csv and conditioning.csv
+    (docs: published). So is a checkpoint of `reopt.systems` (STAR, VeLO, the hierarchical optimizer, Optim4RL), for
+    which TASK may also be one that these are trained on: family or catch.
     """
     if subject.startswith(PUBLISHED) or _is_system(subject):
         return _dissect_published(

@@ -212,7 +212,9 @@ def run_joint(
         kept = (params, gradients, updates, state, context) if keep else None
         return (params + updates, after), (losses, kept)
 
-    (final, _), (losses, kept) = jax.lax.scan(body, (params, joint.start(layout, params)), jnp.arange(num_steps))
+    # For a derivative through the run a step is computed again: on CPUs that is faster than to store what it made.
+    again = jax.checkpoint(body, prevent_cse=False)
+    (final, _), (losses, kept) = jax.lax.scan(again, (params, joint.start(layout, params)), jnp.arange(num_steps))
     return JointRun(losses, final, *(kept if keep else (None,) * 5))
 
 

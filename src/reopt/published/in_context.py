@@ -13,7 +13,8 @@ Near zero means down to `NEAR` times the gradients met. A regular update has one
 slope. A gradient of the opposite sign and a little larger in that place says what couples to what: the shares of the
 change of all updates of the step that fall on the parameter itself, on its array, and on other arrays. The memory of a
 run is read at finite gradients too: one gradient of a run changes its sign, and the share of the change of updates that
-comes in later steps is counted, over `LATER` steps, contexts held.
+comes in later steps is counted, over `LATER` steps, contexts held. What else the step follows is read by
+`reopt.systems.conditioning`, and how linear accumulators are mixed by `reopt.systems.mixture`.
 """
 
 from collections.abc import Callable
@@ -33,11 +34,13 @@ from reopt.dynamics.precision import double_precision, to_double
 from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import batch_value_and_grad
 from reopt.optimizers.joint import Inputs, Joint, JointRun, Layout, State, layout_of, run_joint
+from reopt.systems.conditioning import exponents, read_conditioning, told_in
+from reopt.systems.mixture import read_mixture
 from reopt.systems.slices import Met
 from reopt.systems.slices import met as met_at
 from reopt.tasks.base import Task
 
-FILES = ("verdicts.csv", "points.csv", "losses.csv")
+FILES = ("verdicts.csv", "points.csv", "losses.csv", "mixture.csv", "conditioning.csv")
 STEPS, SHARED = 8, 64  # steps at which it is looked, parameters at each
 NEAR = 1e-6  # times the median gradient met
 DECADES = 10.0
@@ -51,16 +54,20 @@ LEVEL = 0.5  # exponent below which an update has levelled off
 ROUNDING = 1e-9  # share of a change that falls on others
 LAST_DIGITS = 1e-13  # of an update, in which programs differ
 SOME = 0.1  # share of levelled points that is clipping
+FOLLOWS = 1.01  # ratio of the longest to the shortest step over progress that is a schedule
+ADAPTS = 0.05  # exponent of the answer to a gradient by the size of those before it
 
 
 class InContext(NamedTuple):
     """`points` has a row a point: step, problem, param, gradient, at_zero, odd, even, exponent, even_share, downhill,
     on_itself, on_its_array, on_other_arrays; `losses` the mean over problems at each step; `findings` mechanism,
-    verdict and why."""
+    verdict and why; `mixture` and `conditioning` the tables of `reopt.systems`."""
 
     points: pd.DataFrame
     losses: Float[np.ndarray, " step"]
     findings: pd.DataFrame
+    mixture: pd.DataFrame
+    conditioning: pd.DataFrame
     layout_known: bool = False  # whether the file itself says how its numbers are to be read
 
     def sentences(self) -> list[str]:
@@ -77,6 +84,8 @@ class InContext(NamedTuple):
         write_table(out / FILES[0], self.findings)
         write_table(out / FILES[1], rounded(self.points))
         write_table(out / FILES[2], rounded(pd.DataFrame({"step": np.arange(len(self.losses)), "loss": self.losses})))
+        write_table(out / FILES[3], rounded(self.mixture))
+        write_table(out / FILES[4], rounded(self.conditioning))
 
 
 class Points(NamedTuple):
@@ -172,8 +181,8 @@ def read_points(
     steps: int = STEPS,
     shared: int = SHARED,
     validate: Callable[[Array], Array] | None = None,
-) -> pd.DataFrame:
-    """The table of points of a run that was kept; `validate` is that of the run. Inside `double_precision`."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Points of a run that was kept, and the mixture there; `validate` is that of the run. Inside `double_precision`."""
     assert run.gradients is not None
     assert run.states is not None
     gradients = np.asarray(run.gradients)
@@ -200,7 +209,8 @@ def read_points(
         exponent = (np.log(np.abs(odd[:, 5])) - np.log(np.abs(odd[:, 3]))) / (2 * np.log(BESIDE))
         share = np.abs(even[:, 4]) / (np.abs(even[:, 4]) + np.abs(odd[:, 4]))
         parts = changes / changes.sum(axis=1, keepdims=True)
-    return pd.DataFrame(
+    mixture = read_mixture(joint, layout, points.state, points.inputs, points.param, which[0])
+    table = pd.DataFrame(
         {
             "step": which[0],
             "problem": which[1],
@@ -215,6 +225,41 @@ def read_points(
             **dict(zip(("on_itself", "on_its_array", "on_other_arrays"), parts.T, strict=True)),
         }
     )
+    return table, mixture
+
+
+def read_follows(
+    joint: Joint,
+    layout: Layout,
+    run: JointRun,
+    steps: list[int],
+    *,
+    seed: int = 0,
+    shared: int = SHARED,
+    validate: Callable[[Array], Array] | None = None,
+) -> pd.DataFrame:
+    """The table of `read_conditioning` at some steps of a run that was kept. Inside `double_precision`."""
+    told = told_in(run, validate)
+    rng, tables = np.random.default_rng(seed), []
+    for step in steps:
+        gradients = np.asarray(told.gradients[step])
+        usable = np.argwhere(np.isfinite(gradients) & (gradients != 0))
+        if not len(usable):
+            continue
+        problems, params = usable[rng.integers(0, len(usable), shared)].T
+        both = jnp.asarray(gradients[problems, params][:, None] * np.array([1.0, -1.0]))
+
+        def odd(
+            met: Met, step: int = step, problems: np.ndarray = problems, params: np.ndarray = params, both: Array = both
+        ) -> np.ndarray:
+            points = points_of([met], np.full(problems.shape, step), problems, params)
+            up, down = np.asarray(_updates(joint, layout, points, both)).T
+            return 0.5 * (up - down)
+
+        tables.append(read_conditioning(joint, layout, told, step, odd, problems))
+    if not tables:
+        raise ReoptError("no gradient of the run is finite and not 0: there is nothing to read")
+    return pd.concat(tables, ignore_index=True)
 
 
 def read_memory(joint: Joint, run: JointRun, step: int) -> float:
@@ -240,7 +285,7 @@ def read_memory(joint: Joint, run: JointRun, step: int) -> float:
     return float(answered[1:].sum() / answered.sum()) if answered.sum() > 0 else np.nan
 
 
-def findings(points: pd.DataFrame, memory: float) -> pd.DataFrame:
+def findings(points: pd.DataFrame, memory: float, conditioning: pd.DataFrame) -> pd.DataFrame:
     """Verdicts: mechanism, verdict, why. What divides by a slope at zero is undetermined where there is none."""
     kinds = points["at_zero"].value_counts(normalize=True)
     regular = float(kinds.get(REGULAR, 0.0))
@@ -265,10 +310,41 @@ def findings(points: pd.DataFrame, memory: float) -> pd.DataFrame:
         ("descent", PRESENT if downhill > 1 - FEW else UNDETERMINED, f"the odd part goes downhill at {downhill:.1%}"),
         ("momentum", remembered, f"{memory:.1%} of the answer to one gradient's sign comes later, contexts held"),
         ("coupling", *_coupling(points)),
-        ("schedule", UNDETERMINED, "not read in context: time is an input that is held"),
-        ("adaptation", UNDETERMINED, "not read in context: what features are divided by is held"),
+        ("schedule", *_schedule(conditioning)),
+        ("adaptation", *_adaptation(conditioning)),
     ]
     return pd.DataFrame(rows, columns=["mechanism", "verdict", "why"])
+
+
+def _schedule(conditioning: pd.DataFrame) -> tuple[str, str]:
+    """Verdict and why: whether the step follows the time that the optimizer is told, all else as it was met."""
+    told = conditioning[conditioning["input"] == "progress"]
+    sizes = told.groupby(["step", "problem"])["size"].agg(["min", "max"]).dropna()
+    ratio = float((sizes["max"] / sizes["min"]).median()) if len(sizes) else np.nan
+    if not np.isfinite(ratio):
+        return UNDETERMINED, "no step has a length that could be compared"
+    unseen = "what its state counts by itself is not looked at"
+    if ratio <= FOLLOWS:
+        return UNDETERMINED, f"the time that it is told changes the step by {ratio - 1:.2g} of it at most; {unseen}"
+    ends = [told[told["value"] == value]["size"].median() for value in (0.0, 1.0)]
+    return PRESENT, (
+        f"by the time that it is told alone steps differ by a factor of {ratio:.3g}, from {ends[0]:.3g} of the step met"
+        f" at the start of the run to {ends[1]:.3g} at its end"
+    )
+
+
+def _adaptation(conditioning: pd.DataFrame) -> tuple[str, str]:
+    """Verdict and why: whether the answer to a gradient follows the size of those before it."""
+    found = exponents(conditioning).dropna()
+    of = {name: float(rows["exponent"].median()) for name, rows in found.groupby("input")}
+    if "earlier_gradients" not in of:
+        return UNDETERMINED, "no answer to a gradient could be read"
+    whole = f"; with all gradients of a run times s, steps go as s^{of['gradients']:.2g}" if "gradients" in of else ""
+    earlier = conditioning[conditioning["input"] == "earlier_gradients"]["size"].dropna()
+    if np.abs(earlier - 1).max() <= ROUNDING:
+        return ABSENT, f"the answer to a gradient does not follow the size of those before it{whole}"
+    why = f"the answer to a gradient goes as the size of those before it to the power {of['earlier_gradients']:.2g}{whole}"
+    return (PRESENT if abs(of["earlier_gradients"]) > ADAPTS else UNDETERMINED), why
 
 
 def _coupling(points: pd.DataFrame) -> tuple[str, str]:
@@ -309,8 +385,9 @@ def read_in_context(
         losses = np.asarray(run.losses).mean(axis=1)
         if not np.isfinite(losses).all():
             raise ReoptError(f"the run leaves the finite numbers at step {int(np.argmin(np.isfinite(losses)))}")
-        points = read_points(joint, layout, run, seed=seed, validate=validate)
+        points, mixture = read_points(joint, layout, run, seed=seed, validate=validate)
         middle = sorted({num_steps // 4, num_steps // 2})
+        follows = read_follows(joint, layout, run, middle, seed=seed, validate=validate)
         remembered = [read_memory(joint, run, step) for step in middle]
         memory = float(np.nanmean(remembered)) if np.isfinite(remembered).any() else np.nan
-    return InContext(points, losses, findings(points, memory), layout_known)
+    return InContext(points, losses, findings(points, memory, follows), mixture, follows, layout_known)
