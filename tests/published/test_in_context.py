@@ -14,6 +14,7 @@ from jax import Array
 
 from reopt.cli import app as cli
 from reopt.core.errors import ReoptError
+from reopt.figures.in_context import pictures
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of
 from reopt.published.in_context import (
@@ -27,6 +28,7 @@ from reopt.published.in_context import (
     read_in_context,
 )
 from reopt.systems import kinds
+from reopt.systems.conditioning import FRACTIONS
 from reopt.tasks.quadratic import Quadratic
 from reopt.tasks.two_moons import TwoMoons
 
@@ -258,6 +260,20 @@ def test_what_the_step_follows_has_its_planted_form() -> None:
     assert "by a factor of 2," in found.findings.set_index("mechanism").loc["schedule", "why"]
 
 
+def test_the_page_shows_what_was_read(tmp_path: Path) -> None:
+    found = read_in_context(Conditioned(), Quadratic(5), problems=3, num_steps=41)
+    drawn = pictures(found)
+    assert set(drawn) == {"performance", "clipping", "coupling", "schedule", "adaptation", "momentum"}
+    (lines,) = [axes.lines for axes in drawn["schedule"][0].axes]
+    by_step = {line.get_label(): line.get_ydata() for line in lines}
+    np.testing.assert_allclose(by_step["in the state of step 20"], (1 + np.array(FRACTIONS)) / 1.5, rtol=1e-9)
+    page = found.page("planted", "quadratic", facts={"runs": "41 steps"}, command="reopt dissect planted")
+    for row in found.findings.itertuples(index=False):
+        assert f'<a href="#{row.mechanism}">{row.mechanism}</a></td><td><span class="verdict {row.verdict}">' in page
+    assert page.count("data:image/svg+xml") == len(drawn)
+    assert "mixture.csv, conditioning.csv, beside this page" in page
+
+
 def test_what_follows_nothing_is_not_said_to_follow() -> None:
     found = read("linear", 0.9)
     assert verdicts(found)["schedule"] == UNDETERMINED
@@ -304,7 +320,7 @@ def test_a_mixture_of_accumulators_has_its_planted_shares() -> None:
     """In the long run 0.3, -0.1 / (1 - 0.9) and 0.2, over the sum of their sizes, 1.5."""
     table = read_in_context(Mixed(), Quadratic(5), problems=2, num_steps=30).mixture
     assert table.groupby("step").size().eq(3).all()
-    of = {name: rows for name, rows in table.groupby("accumulator")}
+    of = dict(list(table.groupby("accumulator")))
     assert set(of) == {"average", "sum", "direct"}
     for name, share in {"average": 0.2, "sum": -1 / 1.5, "direct": 0.2 / 1.5}.items():
         np.testing.assert_allclose(of[name][["share", "low", "high"]], share, rtol=1e-9)
@@ -341,6 +357,7 @@ def test_a_checkpoint_of_a_system_is_dissected(
     assert "no optimizer in this layout" not in said
     found = pd.read_csv("out/verdicts.csv").set_index("mechanism")["verdict"]
     assert found["coupling"] == (ABSENT if kind == "optim4rl" else PRESENT)
+    assert "reopt dissect one.safetensors" in Path("out/index.html").read_text(encoding="utf-8")
     shares = pd.read_csv("out/points.csv").filter(like="on_").dropna()
     assert len(shares) > 10
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)

@@ -78,7 +78,7 @@ def dissect(
     where there is no config.
 
     SUBJECT may also be open:FILE, weights of the published optimizer OPEN: it is run with its context and read there,
-    at finite gradients; the folder then holds verdicts.csv, points.csv, losses.csv, mixture.csv and conditioning.csv
+    at finite gradients; the folder then holds verdicts.csv, tables of what was read, and index.html
     (docs: published). So is a checkpoint of `reopt.systems` (STAR, VeLO, the hierarchical optimizer, Optim4RL), for
     which TASK may also be one that these are trained on: family or catch.
     """
@@ -163,15 +163,16 @@ def _dissect_published(
 ) -> None:
     """An optimizer with a context, read in it."""
     from reopt.cli.progress import Reporter
-    from reopt.core.errors import ReoptError
+    from reopt.core.tables import write_text
     from reopt.pipeline.setting import setting_of
     from reopt.pipeline.slice import writable
-    from reopt.published.in_context import FILES, read_in_context
+    from reopt.published.in_context import FILES, PAGE, read_in_context
     from reopt.published.open_rl import load_open
+    from reopt.version import versions
 
     if coupled:
         raise ReoptError(f"--coupled is for optax transformations: {subject} is read with all that it is told")
-    writable(*(out / file for file in FILES))
+    writable(*(out / file for file in (*FILES, PAGE)))
     if subject.startswith(PUBLISHED):
         name, sure = "open", False
         optimizer: Joint = load_open(subject.removeprefix(PUBLISHED))
@@ -193,8 +194,15 @@ def _dissect_published(
         result = read_in_context(optimizer, target, layout_known=sure, **sizes)
         for sentence in result.sentences():
             report.say(sentence)
+        facts = {
+            "task": f"{task}, {sizes['problems']} held-out problems of seed {sizes['seed']}, {num_steps} steps",
+            "versions": versions(),
+        }
+        command = shlex.join(["reopt", *sys.argv[1:]])
+        text = result.page(name, task, facts=facts, command=command)
         result.write(out)
-        report.say(f"written: {out / FILES[0]}")
+        write_text(out / PAGE, text)
+        report.say(f"written: {out / PAGE}")
 
 
 @app.command()

@@ -1,12 +1,10 @@
 """One call from an optimizer and a task to tables, figures and a page of verdicts."""
 
 import contextlib
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from reopt.optimizers.optax_bridge import FromOptax, from_optax
 from reopt.optimizers.torch_rules import TorchOptimizer
 from reopt.shipped.cards import out_of_range
 from reopt.tasks.base import Task
+from reopt.version import versions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,13 +93,12 @@ class Dissection:
     def facts(self) -> dict[str, str]:
         """How it was made: the task, its runs, the versions."""
         found, s = self.examination, self.examination.settings
-        packages = ", ".join(f"{name} {version(name)}" for name in ("reopt", "jax", "numpy"))
         return {
             "task": f"{self.task}, {found.task.num_params} parameters",
             "runs": f"{s.num_steps} steps",
             "loss curves": f"{s.evaluation_problems} problems of seed {s.evaluation_seed}",
             "readings": f"states and gradients of {s.problems} problems of seed {s.seed}",
-            "versions": f"{packages}, Python {platform.python_version()}",
+            "versions": versions(),
         }
 
     def page(self, command: str | None = None) -> str:

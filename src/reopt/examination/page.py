@@ -20,14 +20,16 @@ def page(
     task: str,
     findings: list[Finding],
     pictures: Mapping[str, tuple[bytes, str]],
-    runs: pd.DataFrame,
+    runs: pd.DataFrame | None = None,
     caveats: tuple[str, ...] = (),
     *,
     facts: Mapping[str, str] | None = None,
     command: str | None = None,
+    tables: str = "readings.csv",
 ) -> str:
-    """The page as text. `pictures` is (SVG, caption) by figure name, `runs` the table of `evaluate`, `caveats` what
-    holds of all readings, `facts` how it was made (task, steps, versions), `command` what makes it again."""
+    """The page as text. `pictures` is (SVG, caption) by figure name, `runs` the table of `evaluate`, if rivals ran,
+    `caveats` what holds of all readings, `facts` how it was made (task, steps, versions), `command` what makes it
+    again, `tables` where all readings are."""
     return _template().render(
         name=name,
         task=task,
@@ -35,10 +37,11 @@ def page(
         pictures={
             key: {"source": base64.b64encode(svg).decode(), "caption": text} for key, (svg, text) in pictures.items()
         },
-        objectives=_objectives(runs),
+        objectives=[] if runs is None else _objectives(runs),
         caveats=caveats,
         facts=facts or {},
         command=command,
+        tables=tables,
         few=FEW,
     )
 

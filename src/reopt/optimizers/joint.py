@@ -218,6 +218,6 @@ def run_joint(
     return JointRun(losses, final, *(kept if keep else (None,) * 5))
 
 
-def slice_of(tree: Any, at: tuple[int, ...]) -> Any:
+def slice_of(tree: Any, at: tuple[int | Array, ...]) -> Any:
     """The part of each array of a context at a place, such as (step, problem, param)."""
     return jax.tree.map(lambda leaf: leaf[at], tree)

@@ -8,8 +8,8 @@ Of a run that was kept, at one step:
     scale              parameters times s and gradients over s, as if the network multiplied what it is given by 1 / s
     earlier gradients  those before this step times s: what is left of the answer to the gradient of this step
 
-`size` is the root mean square of a problem's updates over that of the updates met; in the last row it is the odd part of
-the answer to one parameter's gradient, over the one met: a linear method answers as before, whatever went before.
+`size` is the root mean square of a problem's updates over that of the updates met; in the last row it is the odd part
+of the answer to one parameter's gradient, over the one met: a linear method answers as before, whatever went before.
 Exponents are d log size / d log s between s = 1/10 and 10: of `gradients` 1 in proportion and 0 blind to their size; of
 `scale` 1 where steps are made in units of the parameters.
 """
@@ -87,7 +87,8 @@ def read_conditioning(
     **Arguments:** `odd` of the parameters that are looked at, of which `problem_of` says in which problem each is.
     """
     at, last = jnp.asarray(step), len(told.losses) - 1
-    now, rows = told.at(at), []
+    now = told.at(at)
+    rows: list[tuple[str, float, int, float]] = []
 
     def met_after(history: Told) -> State:
         return state_before(joint, layout, history, at)

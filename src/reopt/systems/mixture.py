@@ -1,9 +1,9 @@
 """How an optimizer mixes what its linear accumulators keep of the gradient.
 
-A component of the state is a linear accumulator where h' = b h + c g in the state that was met. The readout's slope k by
-it says how far the update follows it, and k c / (1 - b) what it adds to the update in the long run for a gradient that
-stays at 1; the slope by the gradient itself is what is added at once. Each is given as a share of the sum of the sizes of
-all, with its sign, so that a share of 1 / 3 of each of three accumulators is their mean. Contexts are held.
+A component of the state is a linear accumulator where h' = b h + c g in the state that was met. The readout's slope k
+by it says how far the update follows it, and k c / (1 - b) what it adds to the update in the long run for a gradient
+that stays at 1; the slope by the gradient itself is what is added at once. Each is given as a share of the sum of the
+sizes of all, with its sign, so that a share of 1 / 3 of each of three accumulators is their mean. Contexts are held.
 """
 
 import equinox as eqx
