@@ -13,10 +13,13 @@ import pytest
 from jax import Array
 
 from reopt.cli import app as cli
+from reopt.cli.options import DEFAULT
 from reopt.core.errors import ReoptError
+from reopt.evaluation.keys import problem_key
 from reopt.figures.in_context import pictures
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.joint import Inputs, Joint, Layout, State, layout_of
+from reopt.pipeline.setting import setting_of
 from reopt.published.in_context import (
     ABSENT,
     FILES,
@@ -31,6 +34,7 @@ from reopt.systems import kinds
 from reopt.systems.conditioning import FRACTIONS
 from reopt.tasks.quadratic import Quadratic
 from reopt.tasks.two_moons import TwoMoons
+from reopt.training.evolution import unroll_joint
 
 FUNCTIONS: dict[str, Callable] = {
     "linear": lambda g: -0.1 * g,
@@ -361,6 +365,25 @@ def test_a_checkpoint_of_a_system_is_dissected(
     shares = pd.read_csv("out/points.csv").filter(like="on_").dropna()
     assert len(shares) > 10
     np.testing.assert_allclose(shares.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_a_checkpoint_of_a_system_is_judged_with_all_that_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    system = kinds.create("star", {}, seed=1)
+    kinds.save("one.safetensors", system, "star", {}, seed=1, task="family")
+    words = "evaluate one.safetensors --task quadratic --steps 12 --problems 5 --seed 7 --out out.csv"
+    monkeypatch.setattr(sys, "argv", ["reopt", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    table = pd.read_csv("out.csv")
+    assert set(table["optimizer"]) == {"star"}
+    task = setting_of("quadratic", config=None, steps=None, problems=None, seed=None, default=DEFAULT).task
+    drawn = task.sample_batch(problem_key("evaluation", 7), 5)
+    losses = np.asarray(unroll_joint(system, task, drawn, 12).losses, np.float64)
+    np.testing.assert_allclose(table["meta_objective"], (losses / losses[0]).mean(axis=0), rtol=1e-4)
 
 
 def test_what_does_not_lower_the_loss_is_said(tmp_path: Path) -> None:

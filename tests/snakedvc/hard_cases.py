@@ -106,7 +106,7 @@ def killed(prepared: Pipeline, folder: Path) -> None:
     file = prepared.path / facts.checkpoint
     for path in prepared.outputs_by(facts.interrupted_rules):
         (prepared.path / path).unlink()
-    run = prepared.start("snakemake", "--configfile", facts.config, "--cores", "1")
+    run = prepared.start("snakemake", *facts.asked, "--configfile", facts.config, "--cores", "1")
     wait_for(lambda: _stage_process(run.pid) and any((prepared.path / ".snakemake/incomplete").iterdir()))
     family = children(run.pid)
     kill(run)
@@ -116,7 +116,7 @@ def killed(prepared: Pipeline, folder: Path) -> None:
     assert not list(file.parent.glob(f"{file.name}*")) or digest(file) == undisturbed[facts.checkpoint]
     if facts.slow:
         prepared.set_value(facts.slow[0], 0)
-    prepared.snakemake()
+    prepared.snakemake(*facts.asked)
     assert prepared.outputs() == undisturbed
     assert prepared.planned() == {}
     assert prepared.changed() == set()

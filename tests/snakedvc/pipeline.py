@@ -40,6 +40,7 @@ class Facts:
     checkpoint: str  # an output of the first rule
     checkpoint_rules: frozenset[str]  # planned when its bytes are replaced
     interrupted_rules: frozenset[str] | None = None  # what the run makes that is killed; None: everything
+    asked: tuple[str, ...] = ()  # the targets of that run, where to run all that follows would take minutes
     small_value: tuple[str, Any] | None = (
         None  # one that is followed by little, where that of `value` is followed by much
     )

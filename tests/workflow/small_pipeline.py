@@ -46,6 +46,7 @@ def add_task(config: dict) -> None:
     config["tasks"]["bowl"] = config["tasks"]["quadratic"]
 
 
+CHECKPOINT = "results/laptop/quadratic/optimizers/gru4-s0/best.safetensors"
 FACTS = Facts(
     config="config/laptop.yaml",
     upstream_module="src/reopt/training/meta_gradient.py",
@@ -64,9 +65,10 @@ FACTS = Facts(
     added=lambda path: "/bowl/" in path,
     added_figures=frozenset({"claims", "deviations", "results_page", *(f"figure_{name}" for name in figures())}),
     added_gap="no stage owns results/laptop/bowl/optimizers/gru4-s0/best.safetensors, made by rule metatrain",
-    checkpoint="results/laptop/quadratic/optimizers/gru4-s0/best.safetensors",
+    checkpoint=CHECKPOINT,
     checkpoint_rules=frozenset(AFTER_TRAINING),
-    interrupted_rules=frozenset({"metatrain", "figure_training", "results_page"}),
+    interrupted_rules=frozenset({"metatrain"}),
+    asked=(CHECKPOINT,),
     small_value=("claims.saturation", 0.51),
 )
 

@@ -1,6 +1,7 @@
 """Subcommands of `reopt` that judge optimizers by their loss curves, and measure how hard the problems are."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,7 @@ def evaluate(
 
     Columns: optimizer, task, seed, problem, meta_objective, final_loss. Works in any folder: without a config a shipped
     optimizer (mnist/gru16) has its task as it was trained on it, and momentum, rmsprop and adam are tuned first.
+    A file of published weights (open:FILE) and a checkpoint of `reopt.systems` run with all that they are told.
     """
     import numpy as np
     import pandas as pd
@@ -54,13 +56,16 @@ def evaluate(
     from reopt.evaluation import evaluate as stage
     from reopt.evaluation.evaluate_optax import evaluate_optax
     from reopt.optimizers.base import Optimizer
+    from reopt.optimizers.joint import Joint
     from reopt.optimizers.optax_bridge import FromOptax
     from reopt.optimizers.refusals import MORE, RANDOM, NotComponentWise
     from reopt.pipeline.baseline_cache import cache_folder
     from reopt.pipeline.setting import evaluation_setting, to_tune, tuned_rival
     from reopt.pipeline.slice import writable
     from reopt.pipeline.subjects import load_object, made, resolve, split_object
+    from reopt.published.subjects import load_seeing, sees_more
     from reopt.shipped.use import task_out_of_range
+    from reopt.training.evolution import unroll_joint
 
     subjects = list(dict.fromkeys(subjects))  # one that is named twice is judged once
     where = evaluation_setting(task, config=config, default=DEFAULT, subjects=subjects)
@@ -72,6 +77,9 @@ def evaluate(
     target, rivals = where.task, to_tune(subjects, where) if draws else []
     found: dict[str, tuple[str, Any]] = {}
     for words in (one for one in subjects if one not in rivals):
+        if sees_more(words):
+            found[words] = load_seeing(words)[:2]
+            continue
         try:
             found[words] = resolve(words, task=target, task_name=where.name, results=where.results, decay=True)
         except ReoptError as error:
@@ -96,7 +104,9 @@ def evaluate(
             decays = optimizer.weight_decay if isinstance(optimizer, FromOptax) else False
             if decays or getattr(optimizer, "sees_values", False):  # its true runs see the parameters
                 judge, judged = evaluate_optax, judged.transformation
-            if not isinstance(optimizer, Optimizer):
+            if isinstance(optimizer, Joint):
+                judge = partial(stage.judge, unroll_joint)
+            elif not isinstance(optimizer, Optimizer):
                 judge = evaluate_optax
                 report.say(f"{name} does not act on each parameter alone: run on {_layout(target)}")
             else:

@@ -26,7 +26,6 @@ from reopt.core.errors import ReoptError
 
 if TYPE_CHECKING:
     from reopt.optimizers.base import Optimizer
-    from reopt.optimizers.joint import Joint
 
 TUNING, DRAWING = 0.3, 0.1  # shares of a dissection that these usually take
 DIFFERENT = 1  # exit code of `diff`; 0 is equal, 2 an error
@@ -41,7 +40,6 @@ class Format(StrEnum):
 
 
 FORMATS = [Format.svg, Format.png]
-PUBLISHED = "open:"  # begins the name of a file of published weights
 OF_SYSTEMS = {"family": 50, "catch": 128}  # tasks that only they are trained on, and the steps of a run there
 
 
@@ -82,7 +80,9 @@ def dissect(
     (docs: published). So is a checkpoint of `reopt.systems` (STAR, VeLO, the hierarchical optimizer, Optim4RL), for
     which TASK may also be one that these are trained on: family or catch.
     """
-    if subject.startswith(PUBLISHED) or _is_system(subject):
+    from reopt.published.subjects import sees_more
+
+    if sees_more(subject):
         return _dissect_published(
             subject, task, out, config=config, steps=steps, problems=problems, seed=seed, coupled=coupled, log=log
         )
@@ -140,15 +140,6 @@ def dissect(
         report.say(f"written: {out / 'index.html'}")
 
 
-def _is_system(subject: str) -> bool:
-    """Whether it is the checkpoint of an optimizer with a context."""
-    if not subject.endswith(".safetensors"):
-        return False
-    from reopt.systems.kinds import is_system
-
-    return is_system(subject)
-
-
 def _dissect_published(
     subject: str,
     task: str,
@@ -167,20 +158,13 @@ def _dissect_published(
     from reopt.pipeline.setting import setting_of
     from reopt.pipeline.slice import writable
     from reopt.published.in_context import FILES, PAGE, read_in_context
-    from reopt.published.open_rl import load_open
+    from reopt.published.subjects import load_seeing
     from reopt.version import versions
 
     if coupled:
         raise ReoptError(f"--coupled is for optax transformations: {subject} is read with all that it is told")
     writable(*(out / file for file in (*FILES, PAGE)))
-    if subject.startswith(PUBLISHED):
-        name, sure = "open", False
-        optimizer: Joint = load_open(subject.removeprefix(PUBLISHED))
-    else:
-        from reopt.systems import kinds
-
-        loaded = kinds.load(subject)
-        name, optimizer, sure = str(loaded.about["kind"]), loaded.joint, True
+    name, optimizer, sure = load_seeing(subject)
     if sure and task in OF_SYSTEMS and config is None:
         from reopt.systems.schema import TaskEntry
 
