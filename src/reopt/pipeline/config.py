@@ -615,7 +615,7 @@ class Config(Section):
     claims: ClaimsConfig = ClaimsConfig()
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML has it, is eight times as fast
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, where PyYAML has it, is faster
 
 
 class _StrictLoader(_Loader):

@@ -1,4 +1,4 @@
-"""Meta-training by evolution strategies: optimizers of any kind, through whole unrolls that need no derivative.
+"""Meta-gradients by evolution strategies: of optimizers of any kind, through whole unrolls that need no derivative.
 
 Each problem runs twice, with the weights moved by +e and by -e, e ~ N(0, deviation^2 I) drawn for it, and
 
@@ -9,48 +9,16 @@ Vicol, Metz and Sohl-Dickstein 2021). With `sign`, the sign of m+ - m- takes its
 et al. 2022, arXiv 2211.09760), whose m is the last loss; here it is the mean.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reopt.core.errors import ReoptError
 from reopt.core.limits import CEILING
-from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import Run, batch_value_and_grad
 from reopt.optimizers.joint import VALIDATED, Joint, layout_of, run_joint
 from reopt.tasks.base import Problem, Task
-
-Report = Callable[[int, int, str], None]
-
-
-class Recipe(NamedTuple):
-    """How it is meta-trained: Adam at `rate` after a warm-up, falling by a cosine to `final` of it."""
-
-    outer_steps: int = 400
-    problems: int = 32
-    deviation: float = 0.02
-    rate: float = 0.005
-    warm: int = 10
-    final: float = 0.05
-    sign: bool = False
-    held_out: bool = False  # the objective is the loss on held-out data, not that of training
-    validation: int = 128
-    every: int = 25
-
-
-class Trained(NamedTuple):
-    """The weights with the best validation, their objective there, and that at every look."""
-
-    joint: Joint
-    validation: float
-    seen: Float[np.ndarray, " look"]
 
 
 def unroll_joint(joint: Joint, task: Task, problems: Problem, num_steps: int) -> Run:
@@ -130,50 +98,3 @@ def estimate(
     difference = found[0] - found[1]
     slope = jnp.sign(difference) if sign else difference / (2 * deviation)
     return jnp.mean(found, axis=0), unravel(jnp.mean(slope[:, None] * noise, axis=0).astype(flat.dtype))
-
-
-def train_joint(
-    begin: Joint,
-    task: Task,
-    recipe: Recipe,
-    *,
-    num_steps: int,
-    seed: int,
-    report: Report = lambda done, total, text: None,
-) -> Trained:
-    """Meta-train a `Joint` by evolution strategies; a pure function of its arguments."""
-    keys = problem_key("training", seed), problem_key("validation", seed)
-    problems = task.sample_batch(keys[1], recipe.validation)
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, recipe.rate, recipe.warm, recipe.outer_steps, recipe.final * recipe.rate
-    )
-    transform = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule, b2=0.99))
-
-    @jax.jit
-    def outer(joint: Any, memory: Any, at: Array) -> tuple[Any, Any]:
-        key = jax.random.fold_in(keys[0], at)
-        _, gradient = estimate(
-            joint,
-            task,
-            key,
-            problems=recipe.problems,
-            num_steps=num_steps,
-            deviation=recipe.deviation,
-            sign=recipe.sign,
-            held_out=recipe.held_out,
-        )
-        updates, memory = transform.update(gradient, memory, joint)
-        return optax.apply_updates(joint, updates), memory
-
-    judge = functools.partial(objectives, task=task, problems=problems, num_steps=num_steps, held_out=recipe.held_out)
-    validate = jax.jit(lambda joint: jnp.mean(judge(joint)))
-    joint, memory = begin, transform.init(begin)  # type: ignore[arg-type]
-    best, least, seen = joint, float(validate(joint)), []
-    for at in range(recipe.outer_steps):
-        joint, memory = outer(joint, memory, jnp.asarray(at))
-        if (at + 1) % recipe.every == 0 or at + 1 == recipe.outer_steps:
-            seen.append(float(validate(joint)))
-            if seen[-1] < least:
-                best, least = joint, seen[-1]
-            report(at + 1, recipe.outer_steps, f"validation {least:.4f}")
-    return Trained(best, least, np.array(seen))
