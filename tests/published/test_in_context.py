@@ -368,7 +368,7 @@ def test_a_checkpoint_of_a_system_is_dissected(
 
 
 def test_a_checkpoint_of_a_system_is_judged_with_all_that_it_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     system = kinds.create("star", {}, seed=1)
@@ -380,6 +380,11 @@ def test_a_checkpoint_of_a_system_is_judged_with_all_that_it_is_told(
     assert not ended.value.code
     table = pd.read_csv("out.csv")
     assert set(table["optimizer"]) == {"star"}
+    monkeypatch.setattr(sys, "argv", ["reopt", "diff", "one.safetensors", "adam", "--task", "quadratic"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "one.safetensors sees more than its own gradient" in capsys.readouterr().err
     task = setting_of("quadratic", config=None, steps=None, problems=None, seed=None, default=DEFAULT).task
     drawn = task.sample_batch(problem_key("evaluation", 7), 5)
     losses = np.asarray(unroll_joint(system, task, drawn, 12).losses, np.float64)

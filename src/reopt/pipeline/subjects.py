@@ -169,8 +169,8 @@ def resolve(
     **Arguments:** `words` is a checkpoint's path, `best`, a baseline's name, `polyak`, `best_linear`, a learned subject
     of the pipeline (`gru32-s0`), a shipped one (`mnist/gru16`), a file of GRU weights (`weights.npz`, see `load_npz`),
     `file.py:name` or `package.module:name`, also called with plain values (`optax:adam(1e-2)`,
-    `torch:Adam(lr=1e-2)`); `results` is the
-    config's folder of results; `decay` and `coupled` are those of `from_optax`.
+    `torch:Adam(lr=1e-2)`); `results` is the config's folder of results; `decay` and `coupled` are those of
+    `from_optax`.
 
     **Raises** `ReoptError`.
     """
@@ -188,6 +188,12 @@ def resolve(
     if words == "best":
         path = best_checkpoint(folder / "optimizers")
         return path.parent.name, load_learned(path)
+    if words.startswith("open:") or words.endswith(".safetensors"):
+        seeing = importlib.import_module("reopt.published.subjects")  # by name as well
+        if seeing.sees_more(words):
+            raise ReoptError(
+                f"{words} sees more than its own gradient: only `reopt dissect` and `reopt evaluate` take it"
+            )
     path = Path(words)
     if SHIPPED_NAME.fullmatch(words) and not path.is_file():
         return words, importlib.import_module(SHIPPED).load_shipped(words)
