@@ -23,6 +23,8 @@ def load_learned(path: Path | str) -> LearnedOptimizer:
     **Raises** `ReoptError` where the file is no such checkpoint, not whole, or holds weights that are not finite.
     """
     arrays, description = read_checkpoint(path)
+    if "kind" in description and "optimizer" not in description:
+        raise ReoptError(f"{path} sees more than its own gradient: only `reopt dissect` and `evaluate` take it")
     try:
         architecture = description["optimizer"]
         if not 1 <= architecture["units"] <= MOST_UNITS:

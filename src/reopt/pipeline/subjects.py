@@ -188,12 +188,8 @@ def resolve(
     if words == "best":
         path = best_checkpoint(folder / "optimizers")
         return path.parent.name, load_learned(path)
-    if words.startswith("open:") or words.endswith(".safetensors"):
-        seeing = importlib.import_module("reopt.published.subjects")  # by name as well
-        if seeing.sees_more(words):
-            raise ReoptError(
-                f"{words} sees more than its own gradient: only `reopt dissect` and `reopt evaluate` take it"
-            )
+    if words.startswith("open:"):
+        raise ReoptError(f"{words} sees more than its own gradient: only `reopt dissect` and `evaluate` take it")
     path = Path(words)
     if SHIPPED_NAME.fullmatch(words) and not path.is_file():
         return words, importlib.import_module(SHIPPED).load_shipped(words)
