@@ -286,6 +286,8 @@ def test_what_follows_nothing_is_not_said_to_follow() -> None:
     assert why.endswith("with all gradients of a run times s, steps go as s^1")
     # A limit of the sum is met sooner after large gradients.
     assert verdicts(read("tanh", 0.9))["adaptation"] == PRESENT
+    why = read("tanh", 0.9).findings.set_index("mechanism").loc["adaptation", "why"]
+    assert "vanishes where those before it are larger" in why
 
 
 class Mixed(Joint):

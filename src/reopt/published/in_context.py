@@ -338,7 +338,7 @@ def _schedule(conditioning: pd.DataFrame) -> tuple[str, str]:
         return UNDETERMINED, "no step has a length that could be compared"
     unseen = "what its state counts by itself is not looked at"
     if ratio <= FOLLOWS:
-        return UNDETERMINED, f"the time that it is told changes the step by {ratio - 1:.2g} of it at most; {unseen}"
+        return UNDETERMINED, f"the time that it is told changes the usual step by {ratio - 1:.2g} of it; {unseen}"
     ends = [told[told["value"] == value]["size"].median() for value in (0.0, 1.0)]
     return PRESENT, (
         f"by the time that it is told alone steps differ by a factor of {ratio:.3g}, from {ends[0]:.3g} of the step met"
@@ -352,12 +352,17 @@ def _adaptation(conditioning: pd.DataFrame) -> tuple[str, str]:
     of = {name: float(rows["exponent"].median()) for name, rows in found.groupby("input")}
     if "earlier_gradients" not in of:
         return UNDETERMINED, "no answer to a gradient could be read"
-    whole = f"; with all gradients of a run times s, steps go as s^{of['gradients']:.2g}" if "gradients" in of else ""
+    known = np.isfinite(of.get("gradients", np.nan))
+    whole = f"; with all gradients of a run times s, steps go as s^{of['gradients']:.2g}" if known else ""
     earlier = conditioning[conditioning["input"] == "earlier_gradients"]["size"].dropna()
     if np.abs(earlier - 1).max() <= ROUNDING:
         return ABSENT, f"the answer to a gradient does not follow the size of those before it{whole}"
     exponent = of["earlier_gradients"]
-    why = f"the answer to a gradient goes as the size of those before it to the power {exponent:.2g}{whole}"
+    if np.isinf(exponent):  # an answer of 0: beyond a limit
+        side = "larger" if exponent < 0 else "smaller"
+        why = f"the answer to a gradient vanishes where those before it are {side}{whole}"
+    else:
+        why = f"the answer to a gradient goes as the size of those before it to the power {exponent:.2g}{whole}"
     return (PRESENT if abs(exponent) > ADAPTS else UNDETERMINED), why
 
 
