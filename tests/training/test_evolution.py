@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +12,7 @@ from reopt.core.errors import ReoptError
 from reopt.optimizers.base import Optimizer
 from reopt.optimizers.classical import Momentum
 from reopt.optimizers.joint import Inputs, Joint, Layout, State
-from reopt.optimizers.star import STAR
 from reopt.systems.family import BATCHES, HELD_OUT, POINTS, Family
-from reopt.systems.schema import SystemEntry
-from reopt.systems.training import train
 from reopt.tasks.quadratic import Quadratic
 from reopt.training.evolution import estimate, objectives
 
@@ -98,30 +94,6 @@ def test_following_it_finds_a_better_heavy_ball() -> None:
     held_out = task.sample_batch(jax.random.key(5), 256)
     before, after = (float(objectives(one, task, held_out, 20).mean()) for one in (BALL, Plain(numbers)))
     assert after < 0.8 * before
-
-
-@pytest.mark.long
-def test_star_learns() -> None:
-    task = Family(log10_rho=(0.0, 0.0))
-    training = {"estimator": "es", "outer_steps": 40, "problems": 16, "validation": 64, "every": 10}
-    settings = {"nominal_scale": 0.1, "step_scale": 0.03}
-    entry = SystemEntry.model_validate(
-        {
-            "kind": "star",
-            "settings": settings,
-            "task": "family",
-            "measure": "objective",
-            "seeds": [0],
-            "training": training,
-        }
-    )
-    star = train(entry, task, num_steps=50, seed=0).best
-    assert isinstance(star, STAR)
-    batch = task.sample_batch(jax.random.key(9), 128)
-    nominal = eqx.tree_at(lambda one: one.network.weights[-1], star, 0 * star.network.weights[-1])
-    judge = eqx.filter_jit(lambda one: objectives(one, task, batch, 50).mean())
-    trained, alone = (float(judge(one)) for one in (star, nominal))
-    assert trained < alone < 1, "better than its nominal term alone"
 
 
 @pytest.mark.long

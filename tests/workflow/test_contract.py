@@ -20,8 +20,10 @@ def test_hard_case(line: str, project: Pipeline, tmp_path: Path) -> None:
 
 def test_deleted_figures_come_back_byte_for_byte_and_only_their_page_runs_with_them(project: Pipeline) -> None:
     before = project.outputs()
-    drawn = {path for path in before if "/figures/" in path}
-    assert len(drawn) == 3 * len(figures())
+    assert len([path for path in before if "/figures/" in path]) == 3 * len(figures())
+    few = sorted(figures())[::4]  # CI draws all of the shipped configs again
+    drawn = {path for path in before if "/figures/" in path and Path(path).stem in few}
+    assert len(drawn) == 3 * len(few)
     for path in drawn:
         (project.path / path).unlink()
     assert set().union(*project.planned().values()) == drawn | {"results/laptop/index.html"}
