@@ -34,8 +34,14 @@ if not workflow.overwrite_configfiles:
 
 
 CONFIG = os.path.relpath((workflow.overwrite_configfiles or ["config/laptop.yaml"])[0])
+OF_SYSTEMS = "systems" in config
+if OF_SYSTEMS:
+    from reopt.systems.config import filled
+
 try:
-    WHOLE = read_filled_once(CONFIG)
+    WHOLE = (
+        filled(read_yaml(CONFIG), CONFIG) if OF_SYSTEMS else read_filled_once(CONFIG)
+    )
 except ReoptError as error:
     sys.exit(f"error: {error}")  # a WorkflowError would add where in this file
 if config != read_yaml(CONFIG):
@@ -67,38 +73,54 @@ wildcard_constraints:
 report: "workflow/report/workflow.rst"
 
 
-rule all:
-    default_target: True
-    input:
-        expand(f"{R}/figures/{{figure}}.svg", figure=figures()),
-        [
-            f"{R}/{task}/analysis/{subject}/control.csv"
-            for task in config["tasks"]
-            for subject in controlled(config, task)
-        ],
-        f"{R}/claims.csv",
-        f"{R}/deviations.csv",
-        f"{R}/index.html",
-
-
 include: "workflow/rules/common.smk"
-include: "workflow/rules/metatrain.smk"
-include: "workflow/rules/baselines.smk"
-include: "workflow/rules/evaluation.smk"
-include: "workflow/rules/analysis.smk"
-include: "workflow/rules/causes.smk"
-include: "workflow/rules/control.smk"
-include: "workflow/rules/foretell.smk"
-include: "workflow/rules/beyond.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/costs.smk"
 
 
-if os.path.isfile("workflow/rules/docs.smk"):  # in the repository of reopt itself
+if OF_SYSTEMS:
 
-    include: "workflow/rules/docs.smk"
-    include: "workflow/rules/ship.smk"
+    include: "workflow/rules/systems.smk"
+
+    rule all:
+        default_target: True
+        input:
+            f"{R}/summary.csv",
+            f"{R}/claims.csv",
+            f"{R}/figures/systems.svg",
+            [f"{R}/{file}" for file in systems_stages.read_files(SYSTEMS)],
+
+else:
+
+    rule all:
+        default_target: True
+        input:
+            expand(f"{R}/figures/{{figure}}.svg", figure=figures()),
+            [
+                f"{R}/{task}/analysis/{subject}/control.csv"
+                for task in config["tasks"]
+                for subject in controlled(config, task)
+            ],
+            f"{R}/claims.csv",
+            f"{R}/deviations.csv",
+            f"{R}/index.html",
+
+    include: "workflow/rules/metatrain.smk"
+    include: "workflow/rules/baselines.smk"
+    include: "workflow/rules/evaluation.smk"
+    include: "workflow/rules/analysis.smk"
+    include: "workflow/rules/causes.smk"
+    include: "workflow/rules/control.smk"
+    include: "workflow/rules/foretell.smk"
+    include: "workflow/rules/beyond.smk"
+    include: "workflow/rules/figures.smk"
+    include: "workflow/rules/report.smk"
+    include: "workflow/rules/costs.smk"
+
+    if os.path.isfile(
+        "workflow/rules/docs.smk"
+    ):  # in the repository of reopt itself
+
+        include: "workflow/rules/docs.smk"
+        include: "workflow/rules/ship.smk"
 
 
 onsuccess:

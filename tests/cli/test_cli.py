@@ -665,6 +665,8 @@ COMMANDS = (
         "analyse",
     ),
     *("causes", "figure", "claims", "dissect", "init", "optimizers", "results", "page"),
+    *("train-system", "tune-rival", "judge-rival", "judge-system", "read-system", "compare-systems", "systems-claims"),
+    "systems-figure",
 )
 
 

@@ -56,8 +56,8 @@ def test_diamonds_stand_at_the_mean_and_dots_at_the_seeds() -> None:
     np.testing.assert_allclose(bars[0], [-0.06, -0.04])
     assert [text.get_text() for text in ax.get_yticklabels()] == [
         "Adam",
-        "Nominal term alone",
-        "Adam, best of each problem",
+        "Nominal term",
+        "Adam, best for each",
         "neither",
     ]
 
@@ -68,8 +68,8 @@ def test_where_there_is_a_scaled_form_it_is_shown() -> None:
 
 
 def test_names_of_variants_say_what_differs() -> None:
-    assert name_of("star_no_nominal_backpropagation") == "no nominal backpropagation"
-    assert name_of("optim4rl_log") == "Optim4RL, fed logarithms"
+    assert name_of("star_no_nominal_backpropagation") == "no nominal, backprop."
+    assert name_of("optim4rl_log") == "Optim4RL, logarithms"
 
 
 def test_the_caption_counts_the_meta_trainings() -> None:

@@ -29,6 +29,14 @@ COMMANDS = (  # each of which would be done in seconds
     "distil polyak --task quadratic --parts clip --outer-steps 1 --batch 2 --steps 4 --problems 2 --draws 0 --out out",
     "matrix optax:sgd(0.1) --shape 2 3 --seed 1 --out out",
     "trace T2 --task quadratic --cell gru2 --out out.json",
+    "train-system star --out out --seed 1",
+    "tune-rival sign --task catch --out out",
+    "judge-rival bad/text.csv --rival sign --task catch --out out.csv",
+    f"judge-system {CHECKPOINT} --system star --out out",
+    f"read-system {CHECKPOINT} --system star --out out",
+    "compare-systems --out out.csv",
+    "systems-claims bad/text.csv --out out.csv",
+    "systems-figure bad/text.csv --out out",
     "estimate --out out.csv --config bad/text.csv",  # for it takes a minute
 )
 DEAR = (
@@ -43,6 +51,8 @@ DEAR = (
     "transfer",
     "matrix",
     "distil",
+    "train-system",
+    "tune-rival",
 )
 CODES = {"diff": (1, 2), "trace": (1, 2)}  # where 1 is an answer
 LONG = "x" * 5000

@@ -54,6 +54,8 @@ def make_workshop(folder: Path) -> Path:
     workshop = folder / "a/b/workshop"
     (workshop / "config").mkdir(parents=True)
     (workshop / "config/laptop.yaml").write_text(yaml.safe_dump(tiny_config()))
+    systems = (ROOT / "config/systems_smoke.yaml").read_text(encoding="utf-8")
+    (workshop / "config/systems.yaml").write_text(systems)
     (workshop / "config/threads.py").write_text(THREADS)
     baselines = workshop / "results/laptop/quadratic/baselines"
     baselines.mkdir(parents=True)

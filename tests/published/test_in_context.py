@@ -30,6 +30,7 @@ from reopt.published.in_context import (
     near_zero,
     read_in_context,
 )
+from reopt.published.page import page_of
 from reopt.systems import kinds
 from reopt.systems.conditioning import FRACTIONS
 from reopt.tasks.quadratic import Quadratic
@@ -271,7 +272,7 @@ def test_the_page_shows_what_was_read(tmp_path: Path) -> None:
     (lines,) = [axes.lines for axes in drawn["schedule"][0].axes]
     by_step = {line.get_label(): line.get_ydata() for line in lines}
     np.testing.assert_allclose(by_step["in the state of step 20"], (1 + np.array(FRACTIONS)) / 1.5, rtol=1e-9)
-    page = found.page("planted", "quadratic", facts={"runs": "41 steps"}, command="reopt dissect planted")
+    page = page_of(found, "planted", "quadratic", facts={"runs": "41 steps"}, command="reopt dissect planted")
     for row in found.findings.itertuples(index=False):
         assert f'<a href="#{row.mechanism}">{row.mechanism}</a></td><td><span class="verdict {row.verdict}">' in page
     assert page.count("data:image/svg+xml") == len(drawn)

@@ -9,7 +9,7 @@ def stages_for(text: str, tasks: list[str], configs: list[str]) -> str:
     """Return a `dvc.yaml` for other tasks and configs, none of which searches a recipe."""
     listed = yaml.safe_load(text)
     for name, stage in list(listed["stages"].items()):
-        if stage["matrix"]["config"] == ["study"]:
+        if stage["matrix"]["config"] in (["study"], ["systems"]):
             del listed["stages"][name]
             continue
         stage["matrix"] = {key: {"config": configs, "task": tasks}[key] for key in stage["matrix"]}

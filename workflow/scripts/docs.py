@@ -3,8 +3,8 @@
     python workflow/scripts/docs.py            write them
     python workflow/scripts/docs.py --check    exit 1 and name those that are out of step
 
-Numbers come from results/study and results/laptop (`dvc pull` brings them), from docs/calibration.csv and
-docs/fuzz.csv, and, what an example prints, from running it; none is typed by hand.
+Numbers come from results/study, results/laptop and results/systems (`dvc pull` brings them), from docs/calibration.csv
+and docs/fuzz.csv, and, what an example prints, from running it; none is typed by hand.
 """
 
 import argparse
@@ -24,8 +24,12 @@ from reopt.pipeline.claims import claims as every_claim
 from reopt.pipeline.config import Config, allowed, load_config
 from reopt.pipeline.stages import controlled
 from reopt.report.scores import contest, problems_of, scores
+from reopt.report.systems import claims_table, mechanisms_table, rivals_table
 from reopt.report.verdicts import OPENINGS, replication
 from reopt.shipped.cards import cards
+from reopt.systems.config import load_systems
+from reopt.systems.stages import read_files
+from reopt.systems.summary import panels, read_summary
 
 FIGURES = ("schedule",)
 
@@ -238,6 +242,22 @@ def shipped() -> str:
     return "\n".join(lines) + "\n"
 
 
+def systems_pages() -> dict[Path, str]:
+    """The pages of the published systems with what came out, of results/systems."""
+    folder, content = Path("results/systems"), load_systems(Path("config/systems.yaml"))
+    summary, panels_of = read_summary(folder / "summary.csv"), panels(content)
+    index = Path("docs/systems/index.md")
+    claimed = "\n".join(claims_table(pd.read_csv(folder / "claims.csv"))) + "\n"
+    found = {index: _with_block(index.read_text(encoding="utf-8"), "claims", claimed)}
+    for system, variants in panels_of.items():
+        page = Path(f"docs/systems/{content.systems[system].kind}.md")
+        lines = rivals_table(summary, system, variants)
+        readings = [folder / file for file in read_files(content) if file.split("/")[2].rpartition("-s")[0] == system]
+        text = "\n".join([*lines, "", *mechanisms_table(readings)]) + "\n"
+        found[page] = _with_block(found.get(page) or page.read_text(encoding="utf-8"), system, text)
+    return found
+
+
 def _with_block(page: str, name: str, text: str) -> str:
     """The page with a generated block replaced."""
     pattern = rf"(<!-- {name}: generated -->\n).*?(<!-- end {name} -->)"
@@ -265,8 +285,10 @@ def pages() -> dict[Path, bytes]:
         Path("docs/shipped.md"): _with_block(Path("docs/shipped.md").read_text(encoding="utf-8"), "shipped", shipped()),
         Path("docs/faults.md"): _with_block(Path("docs/faults.md").read_text(encoding="utf-8"), "fuzz", fuzz()),
         Path("README.md"): readme(),
+        **systems_pages(),
     }
     pictures = {Path(f"docs/images/{name}.png"): Path(f"results/study/figures/{name}.png") for name in FIGURES}
+    pictures[Path("docs/images/systems.png")] = Path("results/systems/figures/systems.png")
     return {path: content.encode() for path, content in text.items()} | {
         path: source.read_bytes() for path, source in pictures.items()
     }

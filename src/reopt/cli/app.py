@@ -101,6 +101,7 @@ COMMANDS = {  # modules that add to `app`, and the heading of their commands
     "evaluate": "Run optimizers",
     "optimizers": "Run optimizers",
     "train": "Train and tune",
+    "systems": "Published systems",
     "analyse": "Parts of an examination",
     "stress": "Parts of an examination",
     "verdicts": "Claims and figures",

@@ -157,7 +157,8 @@ def _dissect_published(
     from reopt.core.tables import write_text
     from reopt.pipeline.setting import setting_of
     from reopt.pipeline.slice import writable
-    from reopt.published.in_context import FILES, PAGE, read_in_context
+    from reopt.published.in_context import FILES, read_in_context
+    from reopt.published.page import PAGE, page_of
     from reopt.published.subjects import load_seeing
     from reopt.version import versions
 
@@ -183,7 +184,7 @@ def _dissect_published(
             "versions": versions(),
         }
         command = shlex.join(["reopt", *sys.argv[1:]])
-        text = result.page(name, task, facts=facts, command=command)
+        text = page_of(result, name, task, facts=facts, command=command)
         result.write(out)
         write_text(out / PAGE, text)
         report.say(f"written: {out / PAGE}")

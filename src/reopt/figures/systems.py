@@ -12,21 +12,21 @@ from reopt.figures.palette import label
 from reopt.figures.style import TEXT_WIDTH, styled
 
 COLUMNS = 2  # of panels
-ROW, AROUND = 0.17, 0.62  # inches of a row, and around a panel's rows
+ROW, AROUND = 0.17, 0.7  # inches of a row, and around a panel's rows
 OWN, ORACLE, BETTER, WORSE = "#000000", "#808080", "#009E73", "#D55E00"
 NAMES = {
     "star": "STAR",
     "velo": "VeLO",
     "hierarchical": "Hierarchical",
     "optim4rl": "Optim4RL",
-    "optim4rl_log": "Optim4RL, fed logarithms",
-    "star_scales": "STAR on all scales",
+    "optim4rl_log": "Optim4RL, logarithms",
+    "star_scales": "STAR, all scales",
     "sign": "Sign descent",
-    "nominal": "Nominal term alone",
+    "nominal": "Nominal term",
 }
 RIVALS = ("momentum", "adam", "adam_decay", "sign", "nominal")
 ORACLES = ("adam",)
-TICKS = {-1: "−1", -0.1: "−0.1", -0.01: "−0.01", 0: "0", 0.01: "0.01", 0.1: "0.1", 1: "1"}
+TICKS = {-1: "−1", -0.1: "−0.1", 0: "0", 0.1: "0.1", 1: "1"}
 
 
 def rows_of(table: pd.DataFrame, system: str, variants: Sequence[str]) -> pd.DataFrame:
@@ -46,13 +46,16 @@ def name_of(system: str) -> str:
     if system in NAMES:
         return NAMES[system]
     known = max((name for name in NAMES if system.startswith(f"{name}_")), key=len, default="")
-    return system.removeprefix(f"{known}_").replace("_", " ") if known else label(system)
+    words = system.removeprefix(f"{known}_").replace("_", " ").removesuffix(" backpropagation")
+    if not known:
+        return label(system)
+    return f"{words}, backprop." if system.endswith("_backpropagation") and words != "backpropagation" else words
 
 
 def row_name(row: pd.Series) -> str:
     """Who a system is compared with."""
     known = name_of(str(row["against"]))
-    return f"{known}, best of each problem" if row["choice"] == "each" else known
+    return f"{known}, best for each" if row["choice"] == "each" else known
 
 
 def _color(row: pd.Series) -> str:
@@ -84,7 +87,7 @@ def draw_system(ax: Axes, table: pd.DataFrame, system: str, variants: Sequence[s
     ax.set_xticks(list(TICKS), list(TICKS.values()))
     ax.minorticks_off()
     measure = str(rows["measure"].iloc[0]).replace("_", " ")
-    ax.set_title(f"{name_of(system)}: {measure} {rows['mean'].iloc[0]:.3f}", loc="left", fontsize=7)
+    ax.set_title(f"{name_of(system)}\n{measure} {rows['mean'].iloc[0]:.3f}", loc="left", fontsize=7)
 
 
 @styled
@@ -101,7 +104,7 @@ def figure(table: pd.DataFrame, panels: Mapping[str, Sequence[str]]) -> Figure:
     for ax in axes[len(systems) :]:
         ax.set_axis_off()
     for ax in axes[max(len(systems) - COLUMNS, 0) : len(systems)]:
-        ax.set_xlabel("worse than the rival by")
+        ax.set_xlabel("worse by")
     return drawing
 
 

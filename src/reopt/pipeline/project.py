@@ -24,6 +24,7 @@ COPIED = (
     *("config/paper.yaml", "config/smoke.yaml"),
 )
 OF_THE_REPOSITORY = ("workflow/rules/docs.smk", "workflow/rules/ship.smk")  # its documentation, its package
+FIXED = ("recipe", "systems", "systems-verdicts")  # stages of searches, and of published systems
 WIDTH = 120
 _IGNORED = ".venv/\n.reopt/\nlogs/\n/report.html\n"
 
@@ -105,13 +106,13 @@ def first_config(name: str, smoke: dict[str, Any]) -> Config:
 
 
 def stages_for(text: str, tasks: list[str], configs: list[str]) -> str:
-    """The repository's `dvc.yaml` for other configs and tasks, none of which searches a recipe.
+    """The repository's `dvc.yaml` for other configs and tasks, none of which searches a recipe or has systems.
 
     The code is that of the installed package, not of the folder; the config is a dependency as a whole, for it may
     leave keys out.
     """
     stages = yaml.safe_load(text)["stages"]
-    for name in [name for name in stages if name == "recipe" or name.endswith("-searched")]:
+    for name in [name for name in stages if name in FIXED or name.endswith("-searched")]:
         del stages[name]
     config = "config/${item.config}.yaml"
     for stage in stages.values():

@@ -17,7 +17,7 @@ comes in later steps is counted, over `LATER` steps, contexts held. What else th
 `reopt.systems.conditioning`, and how linear accumulators are mixed by `reopt.systems.mixture`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,6 @@ from reopt.core.tables import rounded, write_table
 from reopt.dynamics.precision import double_precision, to_double
 from reopt.evaluation.keys import problem_key
 from reopt.evaluation.unroll import batch_value_and_grad
-from reopt.mechanisms.base import Finding
 from reopt.optimizers.joint import Inputs, Joint, JointRun, Layout, State, layout_of, run_joint
 from reopt.systems.conditioning import exponents, read_conditioning, told_in
 from reopt.systems.mixture import read_mixture
@@ -41,7 +40,6 @@ from reopt.systems.slices import Met
 from reopt.systems.slices import met as met_at
 from reopt.tasks.base import Task
 
-PAGE = "index.html"
 FILES = ("verdicts.csv", "points.csv", "losses.csv", "mixture.csv", "conditioning.csv")
 STEPS, SHARED = 8, 64  # steps at which it is looked, parameters at each
 NEAR = 1e-6  # times the median gradient met
@@ -80,17 +78,6 @@ class InContext(NamedTuple):
         lines = [f"mean loss {first:.4g} at the first step, {last:.4g} at the last{end}"]
         rows = self.findings.itertuples(index=False)
         return lines + [f"{row.mechanism}: {row.verdict}; {row.why}" for row in rows]
-
-    def page(self, name: str, task: str, *, facts: Mapping[str, str], command: str | None = None) -> str:
-        """All of it as one HTML page that needs no other file; `facts` say how it was made, `command` what makes it."""
-        from reopt.examination.page import page
-        from reopt.figures.in_context import pictures
-        from reopt.figures.save import render
-
-        shown = {key: (render(figure, "svg"), caption) for key, (figure, caption) in pictures(self).items()}
-        columns = (self.findings[column] for column in ("mechanism", "verdict", "why"))
-        rows = [Finding(mechanism, verdict, why, []) for mechanism, verdict, why in zip(*columns, strict=True)]
-        return page(name, task, rows, shown, facts=facts, command=command, tables=", ".join(FILES))
 
     def write(self, out: Path) -> None:
         """`FILES` in the folder."""

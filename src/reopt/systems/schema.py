@@ -116,4 +116,7 @@ class SystemsConfig(Section):
     systems: dict[str, SystemEntry] = Field(description="by name")
     tuning: Tuning = Field(description="of rivals")
     judging: Sample = Field(description="of systems and rivals")
+    reading: Sample = Field(
+        default=Sample(problems=16, seed=2), description="on which systems that are no variants are read in context"
+    )
     claims: dict[str, Claim] = Field(default={}, description="by their short names")

@@ -35,6 +35,13 @@ def judging_system(config: SystemsConfig, system: str) -> Stage:
     return Stage(modules, (*of_task(entry.task), f"systems.{system}.factors", "tuning", "judging"))
 
 
+def reading(config: SystemsConfig, system: str) -> Stage:
+    """Mechanisms of a system, read in its context."""
+    entry = config.systems[system]
+    modules = ("reopt.published.in_context", "reopt.systems.kinds", MODULES[entry.kind], _module(config, entry.task))
+    return Stage(modules, (*of_task(entry.task), "reading"))
+
+
 def comparing() -> Stage:
     """All systems against all rivals."""
     return Stage(("reopt.systems.summary",), ("systems", "tasks", "judging"))
@@ -57,6 +64,16 @@ def _module(config: SystemsConfig, task: str) -> str:
 def of_task(task: str) -> tuple[str, ...]:
     """Keys of a task, but for its rivals."""
     return tuple(f"tasks.{task}.{key}" for key in _TASK)
+
+
+def read_files(config: SystemsConfig) -> list[str]:
+    """The verdicts on mechanisms, relative to the config's folder of results; of systems that are no variants."""
+    return [
+        f"{entry.task}/readings/{name}-s{seed}/verdicts.csv"
+        for name, entry in config.systems.items()
+        for seed in entry.seeds
+        if entry.variant_of is None
+    ]
 
 
 def judged_files(config: SystemsConfig) -> list[str]:
