@@ -1,6 +1,5 @@
 """What all tests share: compiled programs, and the order in which the workers take files."""
 
-import gc
 import itertools
 import os
 import signal
@@ -79,8 +78,5 @@ def few_programs() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first; and what has been imported is no garbage."""
-    # Python looks for cycles of garbage at every 700 new objects, of which tracing a program makes a million.
-    gc.set_threshold(10_000, 10, 10)
-    gc.freeze()
+    """The longest first."""
     items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST) if item.nodeid.startswith(name)), 99))

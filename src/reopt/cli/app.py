@@ -1,7 +1,6 @@
 """The command `reopt`: one subcommand per rule of the pipeline, the same door for people and for Snakemake."""
 
 import contextlib
-import gc
 import importlib
 import io
 import logging
@@ -151,9 +150,6 @@ def _main() -> None:
     speak_plainly()
     try:
         load_commands()
-        # Python looks for cycles of garbage at every 700 new objects, of which tracing a program makes a million.
-        gc.set_threshold(10_000, 10, 10)
-        gc.freeze()  # what has been imported is none
         if os.environ.get("REOPT_DIE_WITH_PARENT"):  # set by the Snakefile: a killed pipeline leaves no job behind
             from snakedvc import die_with_parent
 
