@@ -36,7 +36,7 @@ def test_stages_own_what_the_repositorys_own_and_know_no_code_of_a_folder() -> N
     text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
     ours = yaml.safe_load(text)["stages"]
     stages = yaml.safe_load(stages_for(text, ["bowl", "well"], ["mine"]))["stages"]
-    assert ours.keys() - stages.keys() == {"recipe", "optimizers-searched", "systems"}
+    assert ours.keys() - stages.keys() == {"recipe", "searched", "systems"}
     for name, stage in stages.items():
         assert stage["outs"] == ours[name]["outs"]
         assert "params" not in stage

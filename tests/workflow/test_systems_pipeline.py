@@ -1,4 +1,7 @@
-"""Every rule of the systems, from a config of seconds to figure and verdicts."""
+"""Every rule of the systems, from a config of seconds to figure and verdicts.
+
+With the whole config, more systems are made: `snakemake --configfile config/systems_smoke.yaml`, a few minutes.
+"""
 
 import json
 import os
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("Snakefile", "dvc.yaml", "pyproject.toml", "src", "workflow", "profiles", "config")
@@ -18,6 +22,12 @@ def test_the_smoke_config_runs_from_nothing_and_is_then_up_to_date(tmp_path: Pat
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
+    path = tmp_path / "config/systems_smoke.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["systems"] = {name: config["systems"][name] for name in ("star", "optim4rl")}
+    config["systems"]["optim4rl"]["seeds"] = [0]
+    config["tasks"]["family"]["rivals"].pop("nominal")
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
     subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
     command = ("snakemake", "--cores", "2", "--quiet", "rules", "--configfile", "config/systems_smoke.yaml")
 
@@ -30,13 +40,12 @@ def test_the_smoke_config_runs_from_nothing_and_is_then_up_to_date(tmp_path: Pat
     run()
     results = tmp_path / "results/systems_smoke"
     summary = pd.read_csv(results / "summary.csv")
-    assert set(summary["system"]) == {"star", "star_neither", "hierarchical", "optim4rl"}
+    assert set(summary["system"]) == {"star", "optim4rl"}
     assert set(summary[summary["system"] == "star"]["seed"]) == {"0", "1", "all"}
     assert set(pd.read_csv(results / "claims.csv")["verdict"]) <= {"holds", "fails", "undetermined"}
-    for read in ("family/readings/star-s1", "family/readings/hierarchical-s0", "catch/readings/optim4rl-s0"):
+    for read in ("family/readings/star-s1", "catch/readings/optim4rl-s0"):
         mechanisms = pd.read_csv(results / read / "verdicts.csv")["mechanism"]
         assert {"momentum", "coupling", "schedule", "adaptation"} <= set(mechanisms)
-    assert not (results / "family/readings/star_neither-s0").exists(), "a variant is not read"
     for suffix in ("svg", "png", "rst"):
         assert (results / f"figures/systems.{suffix}").stat().st_size > 100
     problems = pd.read_csv(results / "catch/systems/optim4rl-s0/problems.csv")

@@ -1,7 +1,8 @@
 """Write, or check, every page that is made from something else: config reference, schema, numbers, pictures.
 
     python workflow/scripts/docs.py            write them
-    python workflow/scripts/docs.py --check    exit 1 and name those that are out of step
+    python workflow/scripts/docs.py --check    exit 1 and name those that are out of step; with --without-example what
+                                               the README's example prints, the half of the time, is left to its test
 
 Numbers come from results/study, results/laptop and results/systems (`dvc pull` brings them), from docs/calibration.csv
 and docs/fuzz.csv, and, what an example prints, from running it; none is typed by hand.
@@ -264,15 +265,17 @@ def _with_block(page: str, name: str, text: str) -> str:
     return re.sub(pattern, lambda m: m[1] + text + m[2], page, flags=re.DOTALL)
 
 
-def readme() -> str:
-    """README.md with its example's output, its table and its sentences."""
+def readme(*, example: bool) -> str:
+    """README.md with its table and its sentences, and its example's output if that is wanted."""
     page = Path("README.md").read_text(encoding="utf-8")
-    for name, text in (("example", printed(page)), ("results", results_table()), ("replication", replicated())):
+    if example:
+        page = _with_block(page, "example", printed(page))
+    for name, text in (("results", results_table()), ("replication", replicated())):
         page = _with_block(page, name, text)
     return page
 
 
-def pages() -> dict[Path, bytes]:
+def pages(*, example: bool) -> dict[Path, bytes]:
     """Path to content of every generated page."""
     text = {
         Path("workflow/schemas/config.schema.json"): schema(),
@@ -284,7 +287,7 @@ def pages() -> dict[Path, bytes]:
         ),
         Path("docs/shipped.md"): _with_block(Path("docs/shipped.md").read_text(encoding="utf-8"), "shipped", shipped()),
         Path("docs/faults.md"): _with_block(Path("docs/faults.md").read_text(encoding="utf-8"), "fuzz", fuzz()),
-        Path("README.md"): readme(),
+        Path("README.md"): readme(example=example),
         **systems_pages(),
     }
     pictures = {Path(f"docs/images/{name}.png"): Path(f"results/study/figures/{name}.png") for name in FIGURES}
@@ -297,8 +300,9 @@ def pages() -> dict[Path, bytes]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is out of step")
-    check = parser.parse_args().check
-    made = pages()
+    parser.add_argument("--without-example", action="store_true", help="do not run the README's example")
+    given = parser.parse_args()
+    check, made = given.check, pages(example=not given.without_example)
     stale = [path for path, content in made.items() if not path.exists() or path.read_bytes() != content]
     for path in stale:
         print(f"out of step: {path}" if check else f"written: {path}")

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from reopt.core.atomic import write_atomically
 from reopt.core.tables import rounded, write_table, write_text
 from reopt.evaluation.evaluate import Evaluation, evaluate
 from reopt.evaluation.evaluate_optax import evaluate_optax
@@ -89,6 +90,13 @@ class Dissection:
             drawn[name] = (module.figure(tasks), module.caption(tasks))
         return drawn
 
+    @cached_property
+    def _svg(self) -> dict[str, bytes]:
+        """Each figure as SVG, which is both a file and a part of the page."""
+        from reopt.figures.save import render
+
+        return {name: render(figure, "svg") for name, (figure, _) in self.figures.items()}
+
     @property
     def facts(self) -> dict[str, str]:
         """How it was made: the task, its runs, the versions."""
@@ -104,9 +112,8 @@ class Dissection:
     def page(self, command: str | None = None) -> str:
         """The whole examination as one HTML page that needs no other file; `command` is named as what makes it."""
         from reopt.examination.page import page
-        from reopt.figures.save import render
 
-        pictures = {name: (render(figure, "svg"), caption) for name, (figure, caption) in self.figures.items()}
+        pictures = {name: (self._svg[name], caption) for name, (_, caption) in self.figures.items()}
         given = self.name, self.task, self.findings, pictures, self.runs.table, self.caveats
         return page(*given, facts=self.facts, command=command)
 
@@ -124,7 +131,9 @@ class Dissection:
             store(attribute, value, folder)
         write_table(folder / "evaluation.csv", rounded(self.runs.table))
         for name, (figure, _) in self.figures.items():
-            save(figure, *(folder / f"{name}.{kind}" for kind in formats))
+            save(figure, *(folder / f"{name}.{kind}" for kind in formats if kind != "svg"))
+            if "svg" in formats:
+                write_atomically(folder / f"{name}.svg", partial(Path.write_bytes, data=self._svg[name]))
         write_text(folder / "index.html", page)
 
     def __repr__(self) -> str:
