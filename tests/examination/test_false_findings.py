@@ -13,7 +13,7 @@ from reopt.mechanisms.registry import mechanisms
 from reopt.optimizers.optax_bridge import from_optax
 from reopt.tasks.quadratic import Quadratic
 
-DRAWS = 12  # two of each kind; the command takes 200
+DRAWS = 6  # one of each kind; the command takes 200
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from reopt.optimizers.optax_walk import walk
 from reopt.tasks.quadratic import Quadratic
 
 NAMES = [one.name for one in mechanisms()]
-APART = 20  # one of so many that were examined, and one of so many that were refused, are tried again
+APART = 40  # one of so many that were examined, and one of so many that were refused, are tried again
 
 
 def the_table() -> pd.DataFrame:

@@ -88,7 +88,7 @@ def run(star: Joint, *, steps: int = 12, scale: float = 1.0, layout: Layout = LA
 
 
 @settings(max_examples=2, deadline=None)
-@given(st.integers(0, 1000), st.sampled_from(["adam", "momentum", "none"]), st.booleans())
+@given(st.integers(0, 1000), st.sampled_from(["adam", "adam_single", "momentum", "sgd", "none"]), st.booleans())
 def test_a_slice_is_the_run_of_its_parameter(seed: int, nominal: str, preconditioned: bool) -> None:
     with jax.enable_x64(True):
         star = drawn(seed, nominal=nominal, preconditioned=preconditioned)

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from reopt.report.systems import claims_table, mechanisms_table, rivals_table
+from reopt.report.systems import claims_table, mechanisms_table, rivals_table, systems_summary
+from reopt.systems.config import load_systems
+
+ROOT = Path(__file__).parents[2]
 
 
 def cells(line: str) -> list[str]:
@@ -47,4 +50,29 @@ def test_verdicts_are_counted_over_meta_trainings(tmp_path: Path) -> None:
     assert [cells(line) for line in lines[2:]] == [
         ["clipping", "2 present, 1 undetermined", "for 00% of ¦g¦"],
         ["coupling", "3 absent", "none"],
+    ]
+
+
+def test_a_system_stands_beside_its_best_rival(tmp_path: Path) -> None:
+    content = load_systems(ROOT / "config/systems_smoke.yaml")
+    said = systems_summary(content, Path("config/mine.yaml"), tmp_path)
+    assert said.endswith("  `snakemake --configfile config/mine.yaml` makes what is missing")
+    row = {"seed": "all", "form": "trained", "task": "family", "choice": "one", "better": 0.5}
+    rows = []
+    for system, measure, differences in (
+        ("star", "objective", (-0.2, -0.1)),
+        ("hierarchical", "validation", (-0.2, 0.1)),
+        ("optim4rl", "score", (0.3, 0.2)),
+    ):
+        for against, difference in zip(("adam", "nominal"), differences, strict=True):
+            row |= {"system": system, "measure": measure, "mean": 0.4, "other": 0.4 - difference, "against": against}
+            rows.append(row | {"difference": difference, "low": difference - 0.15, "high": difference + 0.05})
+    pd.DataFrame(rows).to_csv(tmp_path / "summary.csv", index=False)
+    pd.DataFrame({"verdict": ["holds", "fails", "holds"]}).to_csv(tmp_path / "claims.csv", index=False)
+    lines = systems_summary(content, Path("config/mine.yaml"), tmp_path).splitlines()
+    assert lines[1:5] == [
+        "  STAR (objective 0.4) beats Nominal term (0.5), the best rival",
+        "  Hierarchical (validation 0.4) is no better and no worse than Nominal term (0.3), the best rival",
+        "  Optim4RL (score 0.4) does not reach Adam (0.1), the best rival",
+        "  claims: 2 hold, 1 fail, 0 are undetermined",
     ]

@@ -17,11 +17,16 @@ def results(
     ] = None,
 ) -> None:
     """Say what is in results/: of each config its tasks, whether the learned optimizer won, and where the page is."""
-    from reopt.pipeline.config import load_config, read_yaml
+    from reopt.pipeline.config import Config, load_config, read_yaml
     from reopt.report.summary import summary
+    from reopt.report.systems import systems_summary
+    from reopt.systems.config import load_systems
+    from reopt.systems.schema import SystemsConfig
 
-    every = configs or [file for file in sorted(Path("config").glob("*.yaml")) if "systems" not in read_yaml(file)]
-    loaded = {file: load_config(file) for file in every}
+    every = configs or sorted(Path("config").glob("*.yaml"))
+    loaded: dict[Path, Config | SystemsConfig] = {
+        file: load_systems(file) if "systems" in read_yaml(file) else load_config(file) for file in every
+    }
     there = [file for file, config in loaded.items() if configs or (Path("results") / config.name).is_dir()]
     if not there:
         raise ReoptError(
@@ -29,7 +34,11 @@ def results(
             "before, `snakemake` computes those of config/laptop.yaml"
         )
     for file in there:
-        typer.echo(summary(loaded[file].model_dump(exclude_none=True), file, Path("results") / loaded[file].name))
+        config, folder = loaded[file], Path("results") / loaded[file].name
+        if isinstance(config, Config):
+            typer.echo(summary(config.model_dump(exclude_none=True), file, folder))
+        else:
+            typer.echo(systems_summary(config, file, folder))
 
 
 @app.command()

@@ -5,7 +5,8 @@ square over the array. With 11 of time they go through a small network with four
 
     dx = -wd exp(e r) x - s d exp(e m) [/ sqrt(v)] - eta exp(e a) mean_i m_i / sqrt(v)
 
-the weight decay, the black box (divided where it is preconditioned), and the nominal term.
+the weight decay, the black box (divided where it is preconditioned), and the nominal term, in whose place may stand
+m_2 / sqrt(v) ("adam_single"), mean_i m_i ("momentum"), the gradient ("sgd"), or nothing ("none").
 """
 
 import itertools
@@ -31,7 +32,7 @@ OUTPUTS = 4  # direction, magnitude, magnitude of the nominal term, weight decay
 SCALE = 10.0  # of the logarithm of 1 - decay: a step of training moves it ten times as far as a weight
 BEGIN = 0.01  # times the last weights: else the black box, over small second moments, makes steps of order 10
 
-Nominal = Literal["adam", "momentum", "none"]
+Nominal = Literal["adam", "adam_single", "momentum", "sgd", "none"]
 
 
 class Context(NamedTuple):
@@ -122,12 +123,26 @@ class StarSlice(Optimizer):
         box = star.step_scale * d * jnp.exp(star.exponent * m)
         change = -box / root if star.preconditioned else -box
         if star.nominal != "none":
-            mean = jnp.mean(own.momentum, axis=-1)
             size = star.nominal_scale * jnp.exp(star.exponent * a)
-            change = change - size * (mean / root if star.nominal == "adam" else mean)
+            change = change - size * nominal_term(star.nominal, own.momentum, root, gradient)
         if star.weight_decay:
             change = change - star.weight_decay * jnp.exp(star.exponent * r) * c.told.param
         return change
+
+
+def nominal_term(
+    kind: Nominal,
+    momentum: Float[Array, "*param decay"],
+    root: Float[Array, "*param"],
+    gradient: Float[Array, "*param"],
+) -> Float[Array, "*param"]:
+    """A hand-designed direction, which the network scales; `root` is that of the second moment."""
+    if kind == "sgd":
+        return gradient
+    if kind == "adam_single":
+        return momentum[..., momentum.shape[-1] // 2] / root
+    mean = jnp.mean(momentum, axis=-1)
+    return mean / root if kind == "adam" else mean
 
 
 def create_star(key: PRNGKeyArray, **settings: Any) -> STAR:

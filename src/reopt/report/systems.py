@@ -1,4 +1,4 @@
-"""What came out for the published systems, as tables in Markdown: claims, rivals, mechanisms."""
+"""What came out for the published systems: in a few lines, and as tables in Markdown of claims, rivals, mechanisms."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +8,40 @@ import pandas as pd
 from reopt.core.tables import read_table
 from reopt.figures.systems import name_of, row_name, rows_of
 from reopt.report.verdicts import number
+from reopt.systems.schema import SystemsConfig
+from reopt.systems.summary import panels, read_summary
 
 _MECHANISMS = ("mechanism", "verdict", "why")
+_VERBS = {"holds": "hold", "fails": "fail", "undetermined": "are undetermined"}
+
+
+def systems_summary(content: SystemsConfig, file: Path, results: Path) -> str:
+    """Each system beside its best rival, how many claims hold, and what to open or to run next, for the terminal.
+
+    **Arguments:** `content` is that of the config `file`, `results` its folder of results. **Raises** `ReoptError`
+    where a table there is none.
+    """
+    runs = sum(len(one.seeds) for one in content.systems.values())
+    lines = [f"{results}: {runs} meta-trainings of {len(content.systems)} published systems and variants, by {file}"]
+    table, claims, figure = (results / name for name in ("summary.csv", "claims.csv", "figures/systems.svg"))
+    if table.is_file():
+        found = read_summary(table)
+        lines += [f"  {_beside_the_best(found, system)}" for system in panels(content)]
+    if claims.is_file():
+        counts = read_table(claims, ("verdict",))["verdict"].value_counts()
+        lines.append("  claims: " + ", ".join(f"{counts.get(verdict, 0)} {verb}" for verdict, verb in _VERBS.items()))
+    made = table.is_file() and claims.is_file() and figure.is_file()
+    lines.append(f"  open {figure}" if made else f"  `snakemake --configfile {file}` makes what is missing")
+    return "\n".join(lines)
+
+
+def _beside_the_best(summary: pd.DataFrame, system: str) -> str:
+    rivals = rows_of(summary, system, [])
+    rivals = rivals[rivals["choice"] == "one"]
+    row = rivals.loc[rivals["difference"].idxmax()]
+    outcome = "beats" if row["high"] < 0 else "does not reach" if row["low"] > 0 else "is no better and no worse than"
+    mine, other = f"{row['measure']} {number(row['mean'])}", number(row["other"])
+    return f"{name_of(system)} ({mine}) {outcome} {row_name(row)} ({other}), the best rival"
 
 
 def claims_table(claims: pd.DataFrame) -> list[str]:
