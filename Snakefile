@@ -115,9 +115,8 @@ else:
     include: "workflow/rules/report.smk"
     include: "workflow/rules/costs.smk"
 
-    if os.path.isfile(
-        "workflow/rules/docs.smk"
-    ):  # in the repository of reopt itself
+    # in the repository of reopt itself
+    if os.path.isfile("workflow/rules/docs.smk"):
 
         include: "workflow/rules/docs.smk"
         include: "workflow/rules/ship.smk"
